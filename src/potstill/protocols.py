@@ -1,0 +1,153 @@
+"""The contracts that everything else stands on: `Teacher`, `Task`, `Term`.
+
+A third party adds one of these by writing one class; `potstill.testing` has the contract tests
+that prove it. Concrete classes are final and override only what is abstract here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+from potstill.signals import Batch, Partial, Signals, Target
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+
+class LogitKind(StrEnum):
+    """What the numbers in `Signals.logits` mean."""
+
+    RAW = "raw logits"
+    LOGPROBS = "log-probabilities"  # right up to a constant a row: enough for any softmax
+    SPARSE = "sparse log-probabilities"
+    VALUES = "regression values"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a term asks of a student, a teacher and the data before it can be computed."""
+
+    student_logits: bool = False
+    teacher_logits: bool = False
+    raw_teacher_logits: bool = False  # not only log-probabilities
+    labels: bool = False
+    class_labels: bool = False  # one class a row, as numbers 0..C-1 (no soft or multi-label rows)
+    student_layers: tuple[str, ...] = ()
+    teacher_layers: tuple[str, ...] = ()
+    student_weights: bool = False
+    min_classes: int = 0
+    kinds: frozenset[str] = frozenset()  # target kinds the term makes sense for; empty: any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offers:
+    """What a teacher or a student can give.
+
+    `layers=None` means that features cannot be read at all.
+    """
+
+    logits: LogitKind | None = LogitKind.RAW
+    num_classes: int | None = None
+    layers: tuple[str, ...] | None = None
+
+
+class Teacher(ABC):
+    """A source of signals. A store, an ensemble, an estimator and a server are teachers too.
+
+    A teacher is frozen: in eval mode, without gradient, absent from optimiser and checkpoint.
+    """
+
+    @abstractmethod
+    def offers(self) -> Offers:
+        """What this teacher can give."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of all that its answers depend on: weights and preprocessing."""
+
+    @abstractmethod
+    def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
+        """The teacher's signals for a batch, without gradient; `features` has `layers`."""
+
+    def to(self, device: torch.device) -> Self:
+        """Move to a device. Teachers that do not live on one stay as they are."""
+        return self
+
+
+class Term(ABC):
+    """One summand of an objective: a sum over rows and a count of rows.
+
+    Terms add up and scale: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`
+    (see `potstill.losses.Objective`).
+    """
+
+    @property
+    def name(self) -> str:
+        """The key under which its value is logged, in snake case."""
+        words = (f"_{c.lower()}" if c.isupper() and not p.isupper() else c.lower() for p, c in
+                 zip("A" + type(self).__name__, type(self).__name__, strict=False))
+        return "".join(words).lstrip("_")
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What must be there."""
+
+    @abstractmethod
+    def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
+        """The sum of this term over the rows that count, and their number."""
+
+    def count(self, target: Target) -> Tensor | int:
+        """The same number as in `__call__`, known before any model has run."""
+        mask = target.mask(labels=self.needs().labels)
+        return target.num_rows if mask is None else mask.sum()
+
+    def bind(self, student: Signals, teacher: Signals) -> Self:
+        """A copy sized for these signals (from one dry batch), with its projectors made.
+
+        Terms without learnable parts return themselves.
+        """
+        return self
+
+    def parts(self) -> nn.Module | None:
+        """Learnable parts that train with the student and are thrown away with the teacher."""
+        return None
+
+
+class Task(ABC):
+    """How a model is called on a batch, what the data say, and how answers are scored."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the targets are: `single_label`, `multi_label`, `regression`, `tokens`, …"""
+
+    @property
+    @abstractmethod
+    def primary(self) -> str:
+        """The name of the metric that decides."""
+
+    @property
+    @abstractmethod
+    def higher_is_better(self) -> bool:
+        """Whether more of the primary metric is better."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
+        """Run the model and name what it says; `features` holds the outputs of `layers`."""
+
+    @abstractmethod
+    def target(self, batch: Batch) -> Target:
+        """What the data say about the rows of the logits."""
+
+    @abstractmethod
+    def metrics(self, num_classes: int) -> "MetricCollection":
+        """Fresh metrics, called with `(outputs, labels)`; the first one is the primary."""
+
+    @abstractmethod
+    def default_objective(self) -> object:
+        """The supervised loss alone: what the scratch student and a trained teacher learn with."""

@@ -1,0 +1,172 @@
+"""What flows between data, models and terms: plain frozen records of tensors, no behaviour.
+
+Shapes: N rows (samples, or valid token positions), C classes, D features, K kept entries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples on their way through one training step.
+
+    Args:
+        inputs: `[B, ...]`, what the models are given, already augmented and normalised.
+        labels: `[B]` classes (int64), `[B, C]` soft or multi-label targets (float32), `[B, O]`
+            regression values (float32); `None` when nothing is labelled.
+        labelled: `[B]` bool, which rows carry a label; `None` means all rows (if `labels` is given).
+        ids: `[B]` int64, the stable identity of each sample in its data set.
+        view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
+    """
+
+    inputs: Tensor
+    labels: Tensor | None = None
+    labelled: Tensor | None = None
+    ids: Tensor | None = None
+    view: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """The same batch, cut to some of its rows."""
+        return replace(
+            self, **{name: None if v is None else v[index] for name, v in self._tensors().items()}
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        return replace(
+            self,
+            **{
+                name: None if v is None else v.to(device, non_blocking=True)
+                for name, v in self._tensors().items()
+            },
+        )
+
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {
+            "inputs": self.inputs,
+            "labels": self.labels,
+            "labelled": self.labelled,
+            "ids": self.ids,
+            "view": self.view,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """Dense logits, `[N, C]`."""
+
+    values_NC: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return int(self.values_NC.shape[-1])
+
+    def dense(self) -> Tensor:
+        """`[N, C]`, as they are."""
+        return self.values_NC
+
+
+@dataclass(frozen=True, slots=True)
+class LazyLogits:
+    """Logits that are not computed yet: `hidden_ND @ head.weight.T + head.bias`.
+
+    For heads over a vocabulary the product is never needed as a whole; `rows` gives a part.
+    """
+
+    hidden_ND: Tensor
+    head: nn.Linear
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.head.out_features
+
+    def rows(self, index: slice | Tensor) -> Logits:
+        """The logits of some rows."""
+        return Logits(self.head(self.hidden_ND[index]))
+
+    def dense(self) -> Tensor:
+        """`[N, C]`, all rows at once."""
+        return torch.as_tensor(self.head(self.hidden_ND))
+
+
+@dataclass(frozen=True, slots=True)
+class SparseLogits:
+    """The teacher's K most useful log-probabilities of each row and what is left in the tail.
+
+    Args:
+        ids_NK: int64, the classes kept.
+        logprobs_NK: float32, log-probabilities at `temperature`.
+        tail_N: float32, the probability mass that is not kept.
+        num_classes: C.
+        temperature: the one that `logprobs_NK` were computed at.
+    """
+
+    ids_NK: Tensor
+    logprobs_NK: Tensor
+    tail_N: Tensor
+    num_classes: int
+    temperature: float
+
+
+AnyLogits = Logits | LazyLogits | SparseLogits
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a model says about a batch. Any part may be absent.
+
+    Args:
+        logits: class scores before the softmax (or sigmoid); for regression, the values.
+        features: outputs of named modules, as they come: `[B, C, H, W]`, `[B, T, D]` or `[B, D]`.
+        embedding: `[B, D]`, one vector a sample.
+        weights: the parameters that the signals came from; only a student's, and only for terms
+            that penalise them.
+    """
+
+    logits: AnyLogits | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    embedding: Tensor | None = None
+    weights: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the data say about the N rows of the logits.
+
+    Args:
+        num_rows: N.
+        labels: `[N]` int64, `[N, C]` float32 or `[N, O]` float32; absent if nothing is labelled.
+        valid: `[N]` bool, which rows count at all; `None` means all.
+        labelled: `[N]` bool, which rows carry a label; `None` means all valid ones.
+    """
+
+    num_rows: int
+    labels: Tensor | None = None
+    valid: Tensor | None = None
+    labelled: Tensor | None = None
+
+    def mask(self, *, labels: bool) -> Tensor | None:
+        """`[N]` bool, the rows that a term counts; `None` means all of them."""
+        if not labels or self.labelled is None:
+            return self.valid
+        return self.labelled if self.valid is None else self.valid & self.labelled
+
+
+class Partial(NamedTuple):
+    """A sum over rows, and over how many rows. Sums add up over micro-batches and ranks.
+
+    `total` carries the gradient; `count` never does.
+    """
+
+    total: Tensor
+    count: Tensor | int

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -121,20 +121,9 @@ class Term(ABC):
 class Task(ABC):
     """How a model is called on a batch, what the data say, and how answers are scored."""
 
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What the targets are: `single_label`, `multi_label`, `regression`, `tokens`, …"""
-
-    @property
-    @abstractmethod
-    def primary(self) -> str:
-        """The name of the metric that decides."""
-
-    @property
-    @abstractmethod
-    def higher_is_better(self) -> bool:
-        """Whether more of the primary metric is better."""
+    kind: ClassVar[str]  # what targets are: single_label, multi_label, regression, tokens, …
+    primary: ClassVar[str]  # the metric that decides
+    higher_is_better: ClassVar[bool]  # of the primary metric
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
@@ -145,8 +134,12 @@ class Task(ABC):
         """What the data say about the rows of the logits."""
 
     @abstractmethod
-    def metrics(self, num_classes: int) -> "MetricCollection":
-        """Fresh metrics, called with `(outputs, labels)`; the first one is the primary."""
+    def scores(self, outputs_NC: Tensor) -> Tensor:
+        """What the metrics take: probabilities of classes or labels, or the values themselves."""
+
+    @abstractmethod
+    def metrics(self, num_outputs: int) -> "MetricCollection":
+        """Fresh metrics, called with `(scores, labels)`; they include the primary."""
 
     @abstractmethod
     def default_objective(self) -> object:

@@ -22,6 +22,8 @@ class Batch:
         labelled: `[B]` bool, which rows carry a label; `None` means all rows (if `labels` is given).
         ids: `[B]` int64, the stable identity of each sample in its data set.
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
+        raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
+            for teachers that bring their own preprocessing (trees, ONNX files).
     """
 
     inputs: Tensor
@@ -29,6 +31,7 @@ class Batch:
     labelled: Tensor | None = None
     ids: Tensor | None = None
     view: Tensor | None = None
+    raw: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -56,6 +59,7 @@ class Batch:
             "labelled": self.labelled,
             "ids": self.ids,
             "view": self.view,
+            "raw": self.raw,
         }
 
 

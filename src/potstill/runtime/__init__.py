@@ -1,0 +1,1 @@
+"""Where training runs: devices, precision, processes, seeds, files. No models, no losses."""

@@ -1,0 +1,5 @@
+"""What a model is asked and how its answers are scored: one file per family of tasks."""
+
+from potstill.tasks.predicting import Classification, MultiLabel, Regression
+
+__all__ = ["Classification", "MultiLabel", "Regression"]

@@ -1,0 +1,18 @@
+"""Sources of signals: modules, ensembles, estimators, ONNX files, functions. All are `Teacher`s."""
+
+from potstill.teachers.ensemble import Combine, Ensemble
+from potstill.teachers.estimator import EstimatorTeacher
+from potstill.teachers.function import FunctionTeacher
+from potstill.teachers.module import ModuleTeacher
+from potstill.teachers.onnx import OnnxTeacher
+from potstill.teachers.relabelled import Relabelled
+
+__all__ = [
+    "Combine",
+    "Ensemble",
+    "EstimatorTeacher",
+    "FunctionTeacher",
+    "ModuleTeacher",
+    "OnnxTeacher",
+    "Relabelled",
+]

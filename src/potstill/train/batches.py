@@ -1,0 +1,110 @@
+"""What the loop reads: batches by epoch and position, so that any of them can be asked for again."""
+
+from collections.abc import Sequence
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from potstill.signals import Batch
+
+
+class Batches(Protocol):
+    """A training or validation set as the loop sees it.
+
+    `batch` is a pure function of its arguments: a resumed run asks for the same batches again.
+    """
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """One batch, on the training device."""
+        ...
+
+
+def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
+    """The order of the samples in an epoch: `torch.randperm` under `(seed << 32) + epoch`."""
+    generator = torch.Generator().manual_seed((seed << 32) + epoch)
+    return torch.randperm(num_samples, generator=generator)
+
+
+@final
+class TensorBatches:
+    """Tensors in memory, as `Batches`.
+
+    Args:
+        inputs: `[N, ...]`.
+        labels: `[N]`, `[N, C]` or `[N, O]`; may be absent.
+        batch_size: rows a batch; the last one may be smaller.
+        seed: of the order; ignored without `shuffle`.
+        shuffle: a new order each epoch.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        labels: Tensor | None = None,
+        *,
+        batch_size: int = 128,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        self._inputs, self._labels = inputs, labels
+        self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
+        self._ids = torch.arange(len(inputs), device=inputs.device)
+        self._order: tuple[int, Tensor] = (-1, self._ids)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._inputs) // self._batch_size)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Rows `index * batch_size` and on of the epoch's order."""
+        if self._shuffle and self._order[0] != epoch:
+            order = epoch_order(len(self._inputs), seed=self._seed, epoch=epoch)
+            self._order = (epoch, order.to(self._inputs.device))
+        start = index * self._batch_size
+        rows = self._order[1][start : start + self._batch_size]
+        return Batch(
+            inputs=self._inputs[rows],
+            labels=None if self._labels is None else self._labels[rows],
+            ids=rows,
+        )
+
+
+@final
+class DatasetBatches:
+    """A map-style torch data set of `(input, label)` pairs, as `Batches`."""
+
+    def __init__(
+        self,
+        dataset: Dataset[tuple[object, object]],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._dataset, self._batch_size = dataset, batch_size
+        self._seed, self._shuffle, self._device = seed, shuffle, device
+        self._size = len(dataset)  # type: ignore[arg-type]
+        self._order: tuple[int, Sequence[int]] = (-1, range(self._size))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-self._size // self._batch_size)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Samples of the epoch's order, collated as a `DataLoader` would."""
+        if self._shuffle and self._order[0] != epoch:
+            order = epoch_order(self._size, seed=self._seed, epoch=epoch)
+            self._order = (epoch, order.tolist())
+        rows = self._order[1][index * self._batch_size : (index + 1) * self._batch_size]
+        inputs, labels = default_collate([self._dataset[i] for i in rows])
+        return Batch(inputs=inputs, labels=labels, ids=torch.tensor(list(rows))).to(self._device)

@@ -1,0 +1,247 @@
+"""`Distiller`: a student, an objective and perhaps a teacher, trained step by step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from potstill.losses import Objective
+from potstill.protocols import Task, Teacher
+from potstill.runtime.fabric import Runtime
+from potstill.signals import Batch, Signals
+from potstill.train.batches import Batches
+from potstill.train.handshake import Agreement, shake_hands
+from potstill.train.lesson import Assignment, Lesson
+from potstill.train.record import Record
+from potstill.train.settings import TrainSettings, make_optimizer, rate_at
+
+if TYPE_CHECKING:
+    from potstill.train.progress import Progress
+
+_SILENCE = Signals()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training gave.
+
+    Args:
+        student: the trained module, with the selected weights, in eval mode, on the CPU.
+        last: the weights of the last epoch (of the moving average if there is one).
+        best_epoch: the epoch (from 1) with the best validation metric; `None` without validation.
+        epochs: epochs that ran.
+        steps: optimiser steps.
+        seconds: wall-clock time of training and validation, over all resumptions.
+        record: the lines of the log.
+    """
+
+    student: nn.Module
+    last: dict[str, Tensor]
+    best_epoch: int | None
+    epochs: int
+    steps: int
+    seconds: float
+    record: Record
+
+
+@final
+class Distiller:
+    """Trains a student on an objective.
+
+    `fit` is the whole training; `step` is one optimiser step for people with their own loop:
+
+    ```python
+    distiller = Distiller(student, teacher, objective=0.9 * KD(temperature=4) + 0.1 * CrossEntropy())
+    for x, y in loader:
+        distiller.step(Batch(x, y))
+    ```
+
+    Args:
+        student: the module to train; trained in place.
+        teacher: a source of signals; `None` trains on labels alone.
+        objective: the loss; the task's supervised loss if left out.
+        task: how models are called; classification if left out.
+        settings: how long and how fast.
+        runtime: device, precision, processes; one process on the best device if left out.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | None = None,
+        *,
+        objective: Objective | None = None,
+        task: Task | None = None,
+        settings: TrainSettings | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        from potstill.tasks import Classification
+
+        self.student, self.teacher = student, teacher
+        self.task = task or Classification()
+        self.objective = Objective.of(objective or self.task.default_objective())
+        self.settings = settings or TrainSettings()
+        self.runtime = runtime or Runtime()
+        self.steps_done = 0
+        self._rate: Callable[[int], float] = lambda _step: self.settings.lr
+        self._lesson: Lesson | None = None
+        self.ema: AveragedModel | None = None
+
+    # Getting ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the handshake has taken place."""
+        return self._lesson is not None
+
+    def prepare(self, batch: Batch) -> Agreement:
+        """Shake hands over a batch and set everything up. Done by the first step if left out.
+
+        Raises:
+            HandshakeError: listing all that does not match.
+        """
+        self.runtime.launch()
+        device = self.runtime.device
+        self.student.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
+        agreement = shake_hands(
+            self.student,
+            self.teacher,
+            objective=self.objective,
+            task=self.task,
+            batch=batch.to(device),
+        )
+        self.objective = agreement.objective
+        lesson = Lesson(self.student, self.objective, self.task)
+        lesson.train()
+        lesson.parts.to(device)
+        optimizer = make_optimizer(lesson.parameters(), self.settings)
+        self._lesson = lesson
+        self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
+        self._layers = self.objective.needs().teacher_layers
+        if self.settings.ema is not None:
+            average = get_ema_multi_avg_fn(self.settings.ema)
+            self.ema = AveragedModel(self.student, multi_avg_fn=average, use_buffers=True)
+        return agreement
+
+    def plan_steps(self, total: int) -> None:
+        """Tell the schedule how many optimiser steps there will be."""
+        self._rate = rate_at(self.settings, total)
+
+    @property
+    def result(self) -> nn.Module:
+        """The module that is being trained for: the student, or its moving average."""
+        if self.ema is None:
+            return self.student
+        averaged = self.ema.module
+        assert isinstance(averaged, nn.Module), "AveragedModel holds a module"
+        return averaged
+
+    # One step
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One optimiser step on a batch.
+
+        Returns:
+            `loss` and the value of each term, detached, on the device: reading them is the
+            caller's synchronisation, not ours.
+        """
+        if self._lesson is None:
+            self.prepare(batch)
+        self._set_rate()
+        self.optimizer.zero_grad()
+        figures = self._backward(batch)
+        if self.settings.clip_norm is not None:
+            self.runtime.clip(self.module, self.optimizer, self.settings.clip_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.student)
+        self.steps_done += 1
+        return figures
+
+    def _set_rate(self) -> None:
+        rate = self._rate(self.steps_done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of the whole batch, micro-batch by micro-batch, over counts known before."""
+        pieces = self._pieces(batch)
+        if len(pieces) == 1 and self.runtime.world_size == 1:
+            return self._learn(pieces[0], counts=None)
+        counts = self._counts(pieces)
+        figures: dict[str, Tensor] = {}
+        for number, piece in enumerate(pieces, start=1):
+            with self.runtime.without_sync(self.module, enabled=number < len(pieces)):
+                for name, value in self._learn(piece, counts=counts).items():
+                    figures[name] = value if name not in figures else figures[name] + value
+        return figures
+
+    def _pieces(self, batch: Batch) -> list[Batch]:
+        rank, ranks, splits = self.runtime.rank, self.runtime.world_size, self.settings.accumulate
+        if ranks * splits == 1:
+            return [batch]
+        size = len(batch)
+        parts = ranks * splits
+        bounds = [size * i // parts for i in range(parts + 1)]
+        mine = range(rank * splits, (rank + 1) * splits)
+        return [batch.rows(slice(bounds[i], bounds[i + 1])) for i in mine]
+
+    def _counts(self, pieces: list[Batch]) -> tuple[Tensor | int, ...]:
+        each = [self.objective.counts(self.task.target(piece)) for piece in pieces]
+        mine = tuple(sum(column) for column in zip(*each, strict=True))
+        return self.runtime.sum_across_ranks(mine)
+
+    def _learn(
+        self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None
+    ) -> dict[str, Tensor]:
+        loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
+        self.runtime.backward(loss)
+        return {"loss": loss.detach(), **terms}
+
+    def _teach(self, batch: Batch) -> Signals:
+        if self.teacher is None:
+            return _SILENCE
+        with self.runtime.autocast():
+            return self.teacher.signals(batch, layers=self._layers)
+
+    # The whole training
+
+    def fit(
+        self,
+        train: Batches,
+        validation: Batches | None = None,
+        *,
+        seed: int = 0,
+        role: str = "distilled",
+        folder: Path | None = None,
+        progress: "Progress | None" = None,
+    ) -> Fit:
+        """Train for the settings' epochs.
+
+        Equivalent to `step` over every batch of every epoch, with validation after each, plus a
+        checkpoint now and then. Called again on the same `folder` after a kill, it goes on from
+        the checkpoint and ends with the same weights.
+
+        Args:
+            train: what to learn on.
+            validation: what to select and stop on; without it the last epoch is the result.
+            seed: of dropout and whatever else draws from torch's global random state.
+            role: the name under which figures are logged.
+            folder: where the run lives (`metrics.jsonl`, `checkpoints/`); `None` saves nothing.
+            progress: told of every step.
+
+        Raises:
+            HandshakeError: terms, teacher, student and data do not match.
+            NonFiniteLoss: the loss became inf or NaN; the batch was saved in `folder`.
+            Interrupted: Ctrl-C; the state was saved.
+        """
+        from potstill.train.loop import Training
+
+        return Training(
+            self, train, validation, seed=seed, role=role, folder=folder, progress=progress
+        ).run()

@@ -1,0 +1,202 @@
+"""Before step one: what terms need against what teacher, student and data offer, all at once."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from potstill.errors import HandshakeError, PotstillError
+from potstill.features.taps import layer_names
+from potstill.losses import Objective
+from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
+from potstill.signals import Batch, Signals
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The outcome of a handshake: the objective with its projectors made, and how they pair."""
+
+    objective: Objective
+    pairing: tuple[str, ...]
+
+
+def shake_hands(
+    student: nn.Module,
+    teacher: Teacher | None,
+    *,
+    objective: Objective,
+    task: Task,
+    batch: Batch,
+) -> Agreement:
+    """Check one dry batch through everything and size the projectors.
+
+    Raises:
+        HandshakeError: listing every problem found, each with its way out.
+    """
+    problems = list(_on_paper(student, teacher, objective, task, batch))
+    if problems:  # what is wrong on paper would fail in the dry run too, less clearly
+        problems += _widths(student, teacher, task, batch)
+        raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
+    said, taught = _dry_run(student, teacher, objective, task, batch)
+    problems = list(_in_shapes(said, taught, objective, task, batch))
+    if problems:
+        raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
+    bound = objective.bind(said, taught)
+    return Agreement(objective=bound, pairing=tuple(_pairing(bound)))
+
+
+def _on_paper(
+    student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task, batch: Batch
+) -> Iterator[str]:
+    offered = teacher.offers() if teacher is not None else None
+    names = layer_names(student)
+    for weighted in objective:
+        term, needs = weighted.term, weighted.term.needs()
+        yield from (f"{term.name}: {why}" for why in _unmet_by_teacher(needs, offered))
+        yield from (f"{term.name}: {why}" for why in _unmet_by_data(needs, batch, task))
+        for layer in needs.student_layers:
+            if layer not in names:
+                yield f"{term.name}: the student has no layer {layer!r}{_nearest(layer, names)}."
+        if needs.student_weights and not any(p.requires_grad for p in student.parameters()):
+            yield f"{term.name}: the student has no weights that train. Unfreeze some."
+
+
+def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
+    wants = needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers
+    if offered is None:
+        if wants:
+            yield "it needs a teacher and none was given. Give one, or leave the term out."
+        return
+    if needs.teacher_logits and offered.logits is None:
+        yield "it needs the teacher's logits, and this teacher gives none."
+    if needs.raw_teacher_logits and offered.logits is LogitKind.LOGPROBS:
+        yield (
+            "it needs raw logits, and the teacher gives log-probabilities (they differ by an unknown "
+            "constant a row). Use kd or probability_mse."
+        )
+    for layer in needs.teacher_layers:
+        if offered.layers is None:
+            yield f"it needs the teacher's layer {layer!r}, and this teacher shows no layers."
+        elif layer not in offered.layers:
+            yield f"the teacher has no layer {layer!r}{_nearest(layer, offered.layers)}."
+
+
+def _unmet_by_data(needs: Needs, batch: Batch, task: Task) -> Iterator[str]:
+    if (needs.labels or needs.class_labels) and batch.labels is None:
+        yield "it needs labels and the data have none. Leave it out, or give labelled data."
+    elif needs.class_labels and batch.labels is not None and batch.labels.is_floating_point():
+        yield (
+            "it needs one class a sample, and the labels are mixed or soft. "
+            "Switch mixing off, or use kd."
+        )
+    if needs.kinds and task.kind not in needs.kinds:
+        yield (
+            f"it is for {' or '.join(sorted(needs.kinds))} targets, the task is {task.kind}"
+            f"{_INSTEAD.get(task.kind, '')}."
+        )
+
+
+_INSTEAD = {
+    "multi_label": "; use binary_kd, binary_probability_mse and binary_cross_entropy",
+    "regression": "; use squared_error or huber",
+    "single_label": "; use kd and cross_entropy",
+}
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or list(names)[:5]
+    return f" (did you mean {', '.join(repr(c) for c in close)}?)" if close else ""
+
+
+def _dry_run(
+    student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task, batch: Batch
+) -> tuple[Signals, Signals]:
+    needs = objective.needs()
+    training = [m for m in student.modules() if m.training]
+    student.eval()  # batch norm must not see the dry batch
+    try:
+        with torch.no_grad():
+            said = task.forward(student, batch, layers=needs.student_layers)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, PotstillError):
+            raise
+        raise HandshakeError(
+            f"The student cannot run on inputs {tuple(batch.inputs.shape[1:])}: "
+            f"{str(error).splitlines()[0]}. Check the model's input size."
+        ) from error
+    finally:
+        for module in training:
+            module.training = True
+    return said, _taught(teacher, needs, batch)
+
+
+def _taught(teacher: Teacher | None, needs: Needs, batch: Batch) -> Signals:
+    if teacher is None:
+        return Signals()
+    try:
+        return teacher.signals(batch, layers=needs.teacher_layers)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, PotstillError):
+            raise
+        raise HandshakeError(
+            f"The teacher cannot run on inputs {tuple(batch.inputs.shape[1:])}: "
+            f"{str(error).splitlines()[0]}. Check that it was made for such data."
+        ) from error
+
+
+def _widths(
+    student: nn.Module, teacher: Teacher | None, task: Task, batch: Batch
+) -> list[str]:
+    """What the class counts say, when there are other problems already."""
+    try:
+        said, taught = _dry_run(student, teacher, Objective(()), task, batch)
+    except PotstillError as error:
+        return [str(error)]
+    return list(_class_counts(said, taught, task, batch))
+
+
+def _in_shapes(
+    said: Signals, taught: Signals, objective: Objective, task: Task, batch: Batch
+) -> Iterator[str]:
+    needs = objective.needs()
+    yield from _class_counts(said, taught, task, batch)
+    assert said.logits is not None, "a task's forward gives logits"
+    classes = getattr(said.logits, "num_classes", 0)
+    if classes < needs.min_classes:
+        yield (
+            f"the student has {classes} output, and a softmax over fewer than {needs.min_classes} is "
+            "constant: nothing can be learnt from it. Use a multi-label or regression task."
+        )
+
+
+def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> Iterator[str]:
+    mine, theirs = (getattr(s.logits, "num_classes", None) for s in (said, taught))
+    if mine is not None and theirs is not None and mine != theirs:
+        yield (
+            f"the student has {mine} outputs, the teacher {theirs}. If they know different classes, "
+            f"give `label_map`: for each of the student's {mine} classes the teacher's number."
+        )
+    labels = batch.labels
+    if labels is None or mine is None:
+        return
+    if task.kind == "single_label" and not labels.is_floating_point():
+        highest = int(labels.max())
+        if highest >= mine:
+            yield (
+                f"the data have class {highest}, the student only {mine} outputs "
+                f"(0 to {mine - 1}). Give the student more outputs."
+            )
+    elif labels.ndim == 2 and labels.shape[1] != mine:
+        yield f"the labels have {labels.shape[1]} columns, the student {mine} outputs."
+
+
+def _pairing(objective: Objective) -> Iterator[str]:
+    for weighted in objective:
+        describe = getattr(weighted.term.parts(), "describe", None)
+        if describe is not None:
+            needs = weighted.term.needs()
+            names = zip(needs.student_layers, needs.teacher_layers, strict=False)
+            pairs = ", ".join(f"{s} → {t}" for s, t in names)
+            yield f"{weighted.term.name}: {pairs}: {describe()}"

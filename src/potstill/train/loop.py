@@ -1,0 +1,230 @@
+"""The loop: epochs over batches, validation, selection, stopping, checkpoints, resumption."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, final
+
+import torch
+from torch import Tensor
+
+from potstill.errors import Interrupted, NonFiniteLoss
+from potstill.runtime.files import write_with
+from potstill.runtime.seeds import random_state, restore_random_state, seed_everything
+from potstill.train.batches import Batches
+from potstill.train.checkpoint import Checkpoint, State
+from potstill.train.evaluate import answers_of, score
+from potstill.train.guard import FiniteGuard, StopRequest, listening
+from potstill.train.progress import Progress
+from potstill.train.record import Means, Record
+from potstill.train.settings import Select
+
+if TYPE_CHECKING:
+    from potstill.train.distiller import Distiller, Fit
+
+Weights = dict[str, Tensor]
+
+
+@final
+class Training:
+    """One `Distiller.fit`: its position, its best so far, and what it needs to go on."""
+
+    def __init__(
+        self,
+        distiller: "Distiller",
+        train: Batches,
+        validation: Batches | None,
+        *,
+        seed: int,
+        role: str,
+        folder: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self._distiller, self._train, self._validation = distiller, train, validation
+        self._settings, self._task = distiller.settings, distiller.task
+        self._seed, self._role, self._folder, self._progress = seed, role, folder, progress
+        name = f"{role}-{seed}.pt"
+        self._checkpoint = Checkpoint(
+            None if folder is None else folder / "checkpoints" / name,
+            seconds=self._settings.checkpoint_seconds,
+        )
+        log = None if folder is None else folder / "metrics.jsonl"
+        self._record = Record(role=role, seed=seed, path=log)
+        self._means = Means()
+        self._epoch = self._index = 0
+        self._best: tuple[float, int, Weights] | None = None
+        self._stopped_early = False
+        self._seconds = 0.0
+        self._clock = 0.0
+
+    @property
+    def _total(self) -> int:
+        return self._settings.epochs * self._train.num_batches
+
+    def run(self) -> "Fit":
+        """Train from the start, or from the checkpoint if there is one."""
+        seed_everything(self._seed)
+        if not self._distiller.is_ready:
+            self._distiller.prepare(self._train.batch(0, 0))
+        self._distiller.plan_steps(self._total)
+        self._guard = FiniteGuard(self._distiller.runtime.device)
+        state = self._checkpoint.load()
+        if state is not None:
+            self._restore(state)
+        else:
+            self._record.restore([])
+        self._clock = time.monotonic()
+        if self._progress is not None:
+            title = f"{self._role}, seed {self._seed}"
+            self._progress.begin(title, self._total, self._distiller.steps_done)
+        try:
+            with listening() as stop:
+                self._epochs(stop)
+        finally:
+            if self._progress is not None:
+                self._progress.end()
+        return self._fit()
+
+    def _epochs(self, stop: StopRequest) -> None:
+        while self._epoch < self._settings.epochs and not self._stopped_early:
+            self._steps(stop)
+            self._end_epoch()
+
+    def _steps(self, stop: StopRequest) -> None:
+        distiller = self._distiller
+        for index in range(self._index, self._train.num_batches):
+            figures = distiller.step(self._train.batch(self._epoch, index))
+            self._guard.see(figures["loss"], distiller.steps_done - 1)
+            self._means.add(figures)
+            self._index = index + 1
+            if self._progress is not None:
+                self._progress.advance(distiller.steps_done)
+            if stop.asked:
+                self._interrupt()
+            if self._checkpoint.is_due():
+                self._save()
+
+    def _end_epoch(self) -> None:
+        self._check_finite()
+        self._epoch, self._index = self._epoch + 1, 0
+        figures = self._means.take()
+        loss = figures.pop("loss")
+        rate = float(self._distiller.optimizer.param_groups[0]["lr"])
+        self._log("train", loss=loss, terms=figures, lr=rate)
+        last = self._epoch == self._settings.epochs
+        if self._validation is not None and (last or not self._epoch % self._settings.validate_every):
+            self._validate(self._validation)
+
+    def _validate(self, validation: Batches) -> None:
+        answers = answers_of(self._distiller.result, validation, self._task)
+        metrics = score(answers, self._task)
+        self._log("validation", metrics=metrics)
+        value = metrics[self._task.primary]
+        if self._best is None or self._is_better(value, self._best[0]):
+            self._best = (value, self._epoch, self._weights())
+        patience = self._settings.patience
+        self._stopped_early = patience is not None and self._epoch - self._best[1] >= patience
+
+    def _is_better(self, value: float, best: float) -> bool:
+        return value > best if self._task.higher_is_better else value < best
+
+    def _log(self, split: str, **figures: object) -> None:
+        steps, seconds = self._distiller.steps_done, round(self._elapsed(), 3)
+        self._record.add(epoch=self._epoch, step=steps, split=split, seconds=seconds, **figures)
+        plain = figures.get("metrics") or {"loss": figures.get("loss")}
+        assert isinstance(plain, dict), "metrics are a mapping"
+        prefix = f"{self._role}-{self._seed}/{split}"
+        self._distiller.runtime.log({f"{prefix}/{k}": v for k, v in plain.items()}, steps)
+        if self._progress is not None and split == "validation":
+            shown = ", ".join(f"{k} {v:.4f}" for k, v in plain.items())
+            self._progress.note(f"{self._role} seed {self._seed} epoch {self._epoch}: {shown}")
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._clock
+
+    def _weights(self) -> Weights:
+        state = self._distiller.result.state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def _fit(self) -> "Fit":
+        from potstill.train.distiller import Fit
+
+        last = self._weights()
+        chosen = last
+        if self._best is not None and self._settings.select is Select.BEST:
+            chosen = self._best[2]
+        student = self._distiller.student
+        student.load_state_dict(chosen)
+        return Fit(
+            student=student.cpu().eval(),
+            last=last,
+            best_epoch=None if self._best is None else self._best[1],
+            epochs=self._epoch,
+            steps=self._distiller.steps_done,
+            seconds=self._elapsed(),
+            record=self._record,
+        )
+
+    # Stopping and going on
+
+    def _interrupt(self) -> None:
+        self._check_finite()
+        self._save()
+        where = "" if self._folder is None else f" The state is saved in {self._folder}."
+        raise Interrupted(
+            f"Stopped at step {self._distiller.steps_done} of {self._total} "
+            f"({self._role}, seed {self._seed}).{where} Run the same command again to go on."
+        )
+
+    def _check_finite(self) -> None:
+        step = self._guard.first_bad()
+        if step is None:
+            return
+        epoch, index = divmod(step, self._train.num_batches)
+        saved = ""
+        if self._folder is not None:
+            path = self._folder / f"bad-batch-{self._role}-{self._seed}.pt"
+            batch = self._train.batch(epoch, index).to("cpu")
+            content = {"inputs": batch.inputs, "labels": batch.labels, "ids": batch.ids}
+            write_with(path, lambda temporary: torch.save(content, temporary))
+            saved = f" The batch was saved to {path}."
+        raise NonFiniteLoss(
+            f"The loss became inf or NaN at step {step + 1} of {self._total} (epoch {epoch + 1}, "
+            f"batch {index + 1}; {self._role}, seed {self._seed}).{saved} "
+            f"Try a lower learning rate than {self._settings.lr:g}, or clip_norm."
+        )
+
+    def _save(self) -> None:
+        self._check_finite()
+        distiller = self._distiller
+        self._checkpoint.save(
+            {
+                "format": 1,
+                "lesson": distiller.module.state_dict(),
+                "optimizer": distiller.optimizer.state_dict(),
+                "ema": None if distiller.ema is None else distiller.ema.state_dict(),
+                "random": random_state(),
+                "epoch": self._epoch,
+                "index": self._index,
+                "steps": distiller.steps_done,
+                "best": self._best,
+                "stopped_early": self._stopped_early,
+                "seconds": self._elapsed(),
+                "means": self._means.state(),
+                "lines": self._record.lines,
+            }
+        )
+
+    def _restore(self, state: State) -> None:
+        distiller = self._distiller
+        distiller.module.load_state_dict(cast("Weights", state["lesson"]))
+        distiller.optimizer.load_state_dict(cast("State", state["optimizer"]))
+        if distiller.ema is not None:
+            distiller.ema.load_state_dict(cast("Weights", state["ema"]))
+        self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
+        distiller.steps_done = cast("int", state["steps"])
+        self._best = cast("tuple[float, int, Weights] | None", state["best"])
+        self._stopped_early = cast("bool", state["stopped_early"])
+        self._seconds = cast("float", state["seconds"])
+        self._means.load(cast("State", state["means"]), distiller.runtime.device)
+        self._record.restore(cast("list[dict[str, object]]", state["lines"]))
+        restore_random_state(cast("dict[str, Tensor | list[Tensor]]", state["random"]))

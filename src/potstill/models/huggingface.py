@@ -1,0 +1,171 @@
+"""Image classifiers of Hugging Face Transformers: from a folder, from the hub, or from a type.
+
+The wrapper answers with the tensor of logits. For taps, layers are called `model.<name in
+Transformers>`, such as `model.vit.encoder.layer.0`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from potstill.errors import ModelError, UntrustedCode, need
+from potstill.models.config import Json, ModelConfig
+from potstill.models.options import nearest, refuse_unknown
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_OPTIONS = ("pretrained", "config_only", "model_type", "config", "trust_remote_code")
+
+
+@final
+class HuggingFaceClassifier(nn.Module):
+    """`[B, C, H, W]` to `[B, num_labels]`: `model(pixel_values=x).logits`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def settings(self) -> Mapping[str, Json]:
+        """What of the Transformers config differs from the defaults of its type."""
+        config = getattr(self.model, "config")  # noqa: B009  typed as a tensor or a module
+        settings: Mapping[str, Json] = config.to_diff_dict()
+        return settings
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The logits of a Transformers classifier."""
+        return torch.as_tensor(self.model(pixel_values=x_BCHW).logits)
+
+
+def huggingface_names() -> tuple[str, ...]:
+    """The model types that can classify images, for the option `model_type`."""
+    auto = need("transformers.models.auto.modeling_auto", extra="text")
+    return tuple(auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+
+
+def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
+    """An image classifier of Transformers, wrapped so that it returns logits.
+
+    The name is a local folder, a hub id, or, with the option `model_type`, anything. Options:
+    `pretrained: true` allows fetching a hub id; `config_only: true` takes a folder's config and
+    random weights; `model_type: vit` builds from the type's defaults, with random weights, changed
+    by the mapping `config`; `trust_remote_code: true` runs code from the hub, with `--trust`.
+
+    Raises:
+        ModelError: for an unknown type or option, missing weights, or weights that do not fit.
+        UntrustedCode: if the model brings code of its own and the user did not allow it.
+        MissingExtra: if Transformers is not installed.
+    """
+    refuse_unknown(config.options, _OPTIONS, model=config.name)
+    flags = {name: _flag(config, name) for name in ("pretrained", "config_only")}
+    remote_code = _flag(config, "trust_remote_code")
+    if remote_code and not trust:
+        raise UntrustedCode(
+            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
+            "with `--trust`, or drop `trust_remote_code`."
+        )
+    transformers = need("transformers", extra="text")
+    with_weights = "model_type" not in config.options and not flags["config_only"]
+    if "model_type" in config.options:
+        settings = _from_type(config)
+    else:
+        settings = _from_folder_or_hub(config, remote_code=remote_code, fetch=flags["pretrained"])
+    settings.num_labels = config.num_outputs
+    auto = transformers.AutoModelForImageClassification
+    try:
+        if with_weights:
+            inner = auto.from_pretrained(
+                config.name,
+                config=settings,
+                local_files_only=not flags["pretrained"],
+                ignore_mismatched_sizes=flags["pretrained"],
+                trust_remote_code=remote_code,
+            )
+        else:
+            inner = auto.from_config(settings, trust_remote_code=remote_code)
+    except Exception as error:
+        raise _refused(config, error) from error
+    return HuggingFaceClassifier(inner.train())
+
+
+def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfig:
+    """The same model described by its type and settings, so that no folder or hub is needed."""
+    if not isinstance(model, HuggingFaceClassifier) or _flag(config, "trust_remote_code"):
+        return config
+    settings: dict[str, Json] = dict(model.settings())
+    kind = str(settings.pop("model_type"))
+    for name in ("transformers_version", "architectures", "id2label", "label2id", "dtype"):
+        settings.pop(name, None)
+    return ModelConfig(
+        source=config.source,
+        name=config.name,
+        options={"model_type": kind, "config": settings},
+        input_shape=config.input_shape,
+        num_outputs=config.num_outputs,
+    )
+
+
+def _from_type(config: ModelConfig) -> "PretrainedConfig":
+    """The defaults of a model type, with the user's changes, fitted to the data."""
+    transformers = need("transformers", extra="text")
+    kind, changes = str(config.options["model_type"]), config.options.get("config", {})
+    if not isinstance(changes, Mapping):
+        raise ModelError(f"The option `config` of `{config.name}` is {changes!r}, not a mapping.")
+    if kind not in huggingface_names():
+        raise ModelError(
+            f"Transformers has no image classifier of type `{kind}`: "
+            f"{nearest(kind, huggingface_names())}"
+        )
+    defaults = transformers.AutoConfig.for_model(kind)
+    refuse_unknown(changes, [*defaults.to_dict(), *dir(defaults)], model=kind)
+    fitted: dict[str, Json] = {}
+    if len(config.input_shape) == 3:
+        channels, height, width = config.input_shape
+        size: Json = height if height == width else [height, width]
+        fitted = {"num_channels": channels, "image_size": size}
+    fitted = {name: value for name, value in fitted.items() if hasattr(defaults, name)}
+    try:
+        return transformers.AutoConfig.for_model(kind, **{**fitted, **changes})
+    except Exception as error:
+        raise _refused(config, error) from error
+
+
+def _from_folder_or_hub(
+    config: ModelConfig, *, remote_code: bool, fetch: bool
+) -> "PretrainedConfig":
+    transformers = need("transformers", extra="text")
+    if not fetch and not Path(config.name).is_dir():
+        raise ModelError(
+            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
+            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
+            "weights."
+        )
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            config.name, local_files_only=not fetch, trust_remote_code=remote_code
+        )
+    except Exception as error:
+        raise _refused(config, error) from error
+
+
+def _flag(
+    config: ModelConfig, name: Literal["pretrained", "config_only", "trust_remote_code"]
+) -> bool:
+    value = config.options.get(name, False)
+    if not isinstance(value, bool):
+        raise ModelError(
+            f"The option `{name}` of `{config.name}` is {value!r}; it must be true or false."
+        )
+    return value
+
+
+def _refused(config: ModelConfig, error: Exception) -> ModelError:
+    first = str(error).strip().partition("\n")[0]
+    return ModelError(
+        f"Transformers could not build `{config.name}` with {config.num_outputs} outputs "
+        f"({first}): check the folder or id, the options, and that the number of classes is the "
+        "one the weights were trained for."
+    )

@@ -1,0 +1,103 @@
+"""From a config to a model whose weights are random (or the library's own): one source a line."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from potstill.errors import ModelError
+from potstill.models.builtin import build_builtin, builtin_names
+from potstill.models.config import ModelConfig
+from potstill.models.huggingface import build_huggingface, huggingface_names
+from potstill.models.options import nearest
+from potstill.models.trusted import build_python
+from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
+
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python")
+_NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
+    "builtin": builtin_names,
+    "timm": timm_names,
+    "torchvision": torchvision_names,
+    "hf": huggingface_names,
+}
+
+
+def available(source: str) -> tuple[str, ...]:
+    """The names that a source knows; none for sources whose names are paths.
+
+    For `hf` they are the values of the option `model_type`.
+
+    Raises:
+        ModelError: for an unknown source.
+        MissingExtra: if the source's library is not installed.
+    """
+    _check_source(source)
+    return _NAMES[source]() if source in _NAMES else ()
+
+
+def build(config: ModelConfig, *, trust: bool) -> nn.Module:
+    """A model of any source but `file`, in training mode, its answer checked on zeros.
+
+    Takes random weights from the global generator: call it within `seeded`.
+
+    Raises:
+        ModelError: if it cannot be built, or does not answer with `[B, num_outputs]`.
+        UntrustedCode: if it needs code to run that the user did not allow.
+        MissingExtra: if the source's library is not installed.
+    """
+    _check_source(config.source)
+    match config.source:
+        case "builtin":
+            return build_builtin(config)
+        case "timm":
+            model = build_timm(config)
+        case "torchvision":
+            model = build_torchvision(config)
+        case "hf":
+            model = build_huggingface(config, trust=trust)
+        case "python":
+            model = build_python(config, trust=trust)
+        case _:
+            raise ModelError(
+                f"`{config.name}` of source `{config.source}` holds weights and no architecture: "
+                "name the builtin, timm, torchvision, hf or python model that they are for."
+            )
+    check_answer(model, config)
+    return model.train()
+
+
+def check_answer(model: nn.Module, config: ModelConfig) -> None:
+    """Ask the model about two samples of zeros and refuse any answer but `[2, num_outputs]`.
+
+    Raises:
+        ModelError: if it fails on such inputs, or its answer has another type or shape.
+    """
+    expected = (2, config.num_outputs)
+    parameter = next(model.parameters(), None)
+    zeros = torch.zeros(
+        2, *config.input_shape, device=None if parameter is None else parameter.device
+    )
+    try:
+        with torch.no_grad():
+            answer = model.eval()(zeros)
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"`{config.name}` of {config.source} cannot take inputs of shape {config.input_shape} "
+            f"({first}): change the model, its options, or the size of the data."
+        ) from error
+    if not isinstance(answer, Tensor):
+        raise ModelError(
+            f"`{config.name}` of {config.source} answers with a {type(answer).__name__}; it must "
+            f"answer with a tensor of logits of shape [batch, {config.num_outputs}]."
+        )
+    if answer.shape != expected:
+        raise ModelError(
+            f"`{config.name}` of {config.source} answers two samples with shape "
+            f"{list(answer.shape)}; {list(expected)} is needed: check its number of outputs."
+        )
+
+
+def _check_source(source: str) -> None:
+    if source not in _SOURCES:
+        raise ModelError(f"There is no source of models `{source}`: {nearest(source, _SOURCES)}")

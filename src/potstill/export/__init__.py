@@ -1,0 +1,8 @@
+"""What is shipped: the student as an ONNX file, the proof that it answers alike, the model card.
+
+    onnx     write the file          parity   compare its answers with the student's
+    card     README.md of a model    shipped  what a file computes
+
+Only `card` does without torch.
+The caller writes `parity.json` and removes a file that failed.
+"""

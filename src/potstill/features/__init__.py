@@ -1,0 +1,7 @@
+"""Reading the inside of models: taps on named modules, projectors between unlike features."""
+
+from potstill.features.layout import Layout
+from potstill.features.projectors import Projector
+from potstill.features.taps import layer_names, tapped
+
+__all__ = ["Layout", "Projector", "layer_names", "tapped"]

@@ -1,0 +1,1 @@
+"""Pure mathematics: tensors in, tensors out, no state. Nothing here knows of terms or models."""

@@ -1,0 +1,46 @@
+"""Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
+
+from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
+from potstill.losses.catalog import TERMS, create
+from potstill.losses.correlation import DIST
+from potstill.losses.decoupled import DKD, NKD
+from potstill.losses.features import Distance, FeatureTerm, Hint
+from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.objective import Objective, ObjectiveValue, Weighted
+from potstill.losses.regression import Follow, Huber, SquaredError
+from potstill.losses.rows import RowTerm
+from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
+from potstill.losses.term import ArithmeticTerm, weighted
+from potstill.losses.weights import WeightPenalty
+
+__all__ = [
+    "DIST",
+    "DKD",
+    "JSD",
+    "KD",
+    "NKD",
+    "TERMS",
+    "WTTM",
+    "ArithmeticTerm",
+    "BinaryCrossEntropy",
+    "BinaryKD",
+    "BinaryProbabilityMSE",
+    "CrossEntropy",
+    "Distance",
+    "FeatureTerm",
+    "Follow",
+    "Hint",
+    "Huber",
+    "LogitMSE",
+    "Objective",
+    "ObjectiveValue",
+    "ProbabilityMSE",
+    "ReverseKL",
+    "RowTerm",
+    "SquaredError",
+    "WeightPenalty",
+    "Weighted",
+    "create",
+    "weighted",
+]

@@ -1,0 +1,74 @@
+"""Terms that learn from the labels of the data: the supervised half of an objective."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from potstill.losses.checks import check_number
+from potstill.losses.rows import ONE_OF_MANY, RowTerm
+from potstill.protocols import Needs
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CrossEntropy(RowTerm):
+    r"""Cross entropy between the labels and the student's class probabilities.
+
+    Equivalent to `torch.nn.functional.cross_entropy`, summed over rows.
+
+    Formula: $-\sum_c y_c \log q_c$ with $q = \mathrm{softmax}(z_s)$; $y$ is one-hot or soft, and
+        smoothed to $(1 - \epsilon) y + \epsilon / C$.
+    Shapes: student logits `[N, C]`; labels `[N]` whole numbers, or `[N, C]` probabilities.
+    Paper: Szegedy et al. 2015 for the smoothing, arXiv:1512.00567.
+    Requires: labels; rows without one are skipped.
+    Related: `KD` takes the teacher's probabilities for y; `BinaryCrossEntropy` is for several
+        labels a sample.
+    Example: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`
+
+    Args:
+        label_smoothing: ε, from 0 up to below 1.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number(self, "label_smoothing", self.label_smoothing, at_least=0, below=1)
+
+    def needs(self) -> Needs:
+        """Student logits of two classes or more, and labels."""
+        return Needs(student_logits=True, labels=True, min_classes=2, kinds=ONE_OF_MANY)
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        return F.cross_entropy(
+            student_NC, labels, reduction="none", label_smoothing=self.label_smoothing
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BinaryCrossEntropy(RowTerm):
+    r"""Cross entropy of each class on its own, for several labels a sample.
+
+    Equivalent to `binary_cross_entropy_with_logits`, summed over classes and rows.
+
+    Formula: $-\sum_c [y_c \log \sigma(z_c) + (1 - y_c) \log \sigma(-z_c)]$.
+    Shapes: student logits `[N, C]`; labels `[N, C]` between 0 and 1.
+    Paper: Nam et al. 2013, arXiv:1312.5419.
+    Requires: multi-label targets; rows without labels are skipped.
+    Related: `BinaryKD` takes the teacher's probabilities for y.
+    Example: `BinaryKD() + 0.1 * BinaryCrossEntropy()`
+    """
+
+    def needs(self) -> Needs:
+        """Student logits, and labels of the multi-label kind."""
+        return Needs(student_logits=True, labels=True, kinds=frozenset({"multi_label"}))
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        losses_NC = F.binary_cross_entropy_with_logits(
+            student_NC, labels.to(student_NC.dtype), reduction="none"
+        )
+        return losses_NC.sum(dim=-1)

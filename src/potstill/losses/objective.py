@@ -1,0 +1,195 @@
+"""The objective: a weighted sum of terms, and the only place where a loss is divided."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from potstill.errors import HandshakeError, RecipeError
+from potstill.functional.reductions import divide
+from potstill.protocols import Needs, Term
+from potstill.signals import Signals, Target
+
+
+class Weighted(NamedTuple):
+    """A term and what it is multiplied with."""
+
+    weight: float
+    term: Term
+
+    def __repr__(self) -> str:
+        if self.weight == 1:
+            return repr(self.term)
+        return f"{number_as_written(self.weight)} * {self.term!r}"
+
+
+class ObjectiveValue(NamedTuple):
+    """The loss of one (micro-)batch and what each term added to it.
+
+    `terms` are detached, already weighted and divided: they add up to `loss`.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True, repr=False)
+class Objective:
+    """A weighted sum of terms: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`.
+
+    Equivalent to `sum(weight * total / count)` with each term's own total and count. It prints as
+    the code that makes it.
+
+    Args:
+        summands: weights and terms, in order. Weights are finite and not negative.
+
+    Raises:
+        RecipeError: no term, or a weight that cannot teach.
+    """
+
+    summands: tuple[Weighted, ...]
+
+    def __post_init__(self) -> None:
+        if not self.summands:
+            raise RecipeError("An objective needs at least one term, for example `CrossEntropy()`.")
+        object.__setattr__(self, "summands", tuple(Weighted(*summand) for summand in self.summands))
+        for weight, term in self.summands:
+            _check_weight(weight, term)
+
+    def __call__(
+        self,
+        student: Signals,
+        teacher: Signals,
+        target: Target,
+        counts: Sequence[Tensor | int] | None = None,
+    ) -> ObjectiveValue:
+        """The loss of a batch, or the share of a micro-batch in the loss of its step.
+
+        Args:
+            student: carries gradient.
+            teacher: is read as a constant.
+            target: what the data say about the rows.
+            counts: one for each term: the rows of the whole optimiser step on all ranks, as added
+                up from `counts(target)`. Without it, this batch is the step.
+        """
+        partials = [term(student, teacher, target) for _, term in self.summands]
+        if counts is None:
+            counts = [partial.count for partial in partials]
+        shares = [
+            weight * divide(partial.total, count)
+            for (weight, _), partial, count in zip(self.summands, partials, counts, strict=True)
+        ]
+        loss = shares[0]
+        for share in shares[1:]:
+            loss = loss + share
+        terms = {name: s.detach() for name, s in zip(self.names, shares, strict=True)}
+        return ObjectiveValue(loss, terms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys that the terms are logged under; a second `kd` is `kd_2`."""
+        names: list[str] = []
+        seen: dict[str, int] = {}
+        for _, term in self.summands:
+            seen[term.name] = seen.get(term.name, 0) + 1
+            names.append(term.name if seen[term.name] == 1 else f"{term.name}_{seen[term.name]}")
+        return tuple(names)
+
+    def counts(self, target: Target) -> tuple[Tensor | int, ...]:
+        """How many rows each term will count, known before any model has run."""
+        return tuple(term.count(target) for _, term in self.summands)
+
+    def needs(self) -> Needs:
+        """What all terms need together.
+
+        Raises:
+            HandshakeError: two terms are for different kinds of targets.
+        """
+        return merged_needs([(term.name, term.needs()) for _, term in self.summands])
+
+    def bind(self, student: Signals, teacher: Signals) -> "Objective":
+        """A copy whose projectors are made for these signals (from one dry batch)."""
+        return Objective(
+            tuple(Weighted(weight, term.bind(student, teacher)) for weight, term in self.summands)
+        )
+
+    def parts(self) -> nn.ModuleList:
+        """The learnable parts of all terms; they train with the student and are then dropped."""
+        parts = (term.parts() for _, term in self.summands)
+        return nn.ModuleList([part for part in parts if part is not None])
+
+    def __iter__(self) -> Iterator[Weighted]:
+        return iter(self.summands)
+
+    def __len__(self) -> int:
+        return len(self.summands)
+
+    def __add__(self, other: "Objective | Term") -> "Objective":
+        addend = as_objective(other)
+        return NotImplemented if addend is None else Objective(self.summands + addend.summands)
+
+    def __radd__(self, other: "Objective | Term | int") -> "Objective":
+        if isinstance(other, int) and other == 0:  # the start value of `sum`
+            return self
+        addend = as_objective(other)
+        return NotImplemented if addend is None else Objective(addend.summands + self.summands)
+
+    def __mul__(self, factor: float) -> "Objective":
+        if not isinstance(factor, int | float) or isinstance(factor, bool):
+            return NotImplemented
+        return Objective(tuple(Weighted(factor * weight, term) for weight, term in self.summands))
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return " + ".join(repr(summand) for summand in self.summands)
+
+
+def as_objective(value: object) -> Objective | None:
+    """An objective as it is, a term with weight 1; `None` for anything else."""
+    if isinstance(value, Objective):
+        return value
+    return Objective((Weighted(1, value),)) if isinstance(value, Term) else None
+
+
+def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
+    """What several terms, given with their names, need together."""
+    each = [need for _, need in needs]
+    return Needs(
+        student_logits=any(need.student_logits for need in each),
+        teacher_logits=any(need.teacher_logits for need in each),
+        raw_teacher_logits=any(need.raw_teacher_logits for need in each),
+        labels=any(need.labels for need in each),
+        class_labels=any(need.class_labels for need in each),
+        student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),
+        teacher_layers=tuple(dict.fromkeys(n for need in each for n in need.teacher_layers)),
+        student_weights=any(need.student_weights for need in each),
+        min_classes=max(need.min_classes for need in each),
+        kinds=_common_kinds(needs),
+    )
+
+
+def _common_kinds(needs: Sequence[tuple[str, Needs]]) -> frozenset[str]:
+    choosy = [(name, need.kinds) for name, need in needs if need.kinds]
+    if not choosy:
+        return frozenset()
+    common = frozenset.intersection(*(kinds for _, kinds in choosy))
+    if not common:
+        listed = "; ".join(f"`{name}` is for {' or '.join(sorted(k))}" for name, k in choosy)
+        raise HandshakeError(f"No kind of target suits all terms: {listed}. Drop one of them.")
+    return common
+
+
+def _check_weight(weight: object, term: Term) -> None:
+    given = f"The weight of `{term.name}` is {weight!r}; "
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise RecipeError(given + "give a finite number of 0 or more.")
+    if weight < 0:
+        raise RecipeError(given + "a negative weight would unteach, give 0 or more.")
+
+
+def number_as_written(value: float) -> str:
+    """`4` for 4.0, `0.1` for 0.1: the shortest text that reads back as the same number."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(value)

@@ -1,0 +1,170 @@
+"""Divergences between softened class distributions: KD, WTTM, JSD and reverse KL."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from potstill.functional.divergences import jsd, kl, log_softened, reverse_kl, softened
+from potstill.functional.divergences import standardised as standardised_rows
+from potstill.losses.checks import check_flag, check_number
+from potstill.losses.rows import ONE_OF_MANY, RowTerm
+from potstill.protocols import Needs
+
+_SOFT = Needs(student_logits=True, teacher_logits=True, min_classes=2, kinds=ONE_OF_MANY)
+_SHAPED = Needs(student_logits=True, teacher_logits=True, min_classes=3, kinds=ONE_OF_MANY)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class KD(RowTerm):
+    r"""Hinton's distillation: the student's softened distribution follows the teacher's.
+
+    Formula: $T^2\,\mathrm{KL}(p \,\|\, q)$ with $p = \mathrm{softmax}(z_t / T)$,
+        $q = \mathrm{softmax}(z_s / T)$. With `standardise`, each row of logits is first replaced by
+        $(z - \bar z) / (10^{-7} + \mathrm{std}(z))$, on both sides, with the unbiased std.
+    Shapes: logits `[N, C]` on both sides.
+    Paper: Hinton et al. 2015, arXiv:1503.02531; `standardise`: Sun et al. 2024, arXiv:2403.01427,
+        which uses temperature 2 and a weight of 9 beside 0.1 for the labels.
+    Requires: a teacher that gives logits of the student's classes; three classes with `standardise`
+        (two standardised logits are always the same pair). No labels.
+    Related: `ReverseKL` seeks modes; `JSD` is bounded; a hot `KD` tends to `LogitMSE` of centred
+        logits divided by 2 C.
+    Example: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`
+
+    Args:
+        temperature: T, above 0.
+        standardise: compare the shape of the logits and leave out their scale.
+    """
+
+    temperature: float = 4.0
+    standardise: bool = False
+
+    def __post_init__(self) -> None:
+        check_number(self, "temperature", self.temperature, above=0)
+        check_flag(self, "standardise", self.standardise)
+
+    def needs(self) -> Needs:
+        """Logits on both sides."""
+        return _SHAPED if self.standardise else _SOFT
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        if self.standardise:
+            student_NC, teacher_NC = standardised_rows(student_NC), standardised_rows(teacher_NC)
+        student_log_NC = log_softened(student_NC, self.temperature)
+        divergence_N = kl(student_log_NC, softened(teacher_NC, self.temperature))
+        return self.temperature**2 * divergence_N
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class WTTM(RowTerm):
+    r"""Weighted transformed teacher matching: soften only the teacher, weigh unsure rows more.
+
+    Formula: $u\,\mathrm{KL}(p^\gamma / u \,\|\, q)$ with $u = \sum_c p_c^\gamma$; p and q are the
+        softmax of the logits at temperature 1.
+    Shapes: logits `[N, C]` on both sides.
+    Paper: Zheng and Yang 2024, arXiv:2402.11148.
+    Requires: a teacher that gives logits of the student's classes. No labels.
+    Related: $p^\gamma / u$ is the softmax at temperature 1 / γ, but there is no T²: the student is
+        not softened. `KD` softens both sides.
+    Example: `WTTM() + CrossEntropy()`
+
+    Args:
+        gamma: γ, above 0; 1 leaves the teacher as it is (then u is 1).
+    """
+
+    gamma: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_number(self, "gamma", self.gamma, above=0)
+
+    def needs(self) -> Needs:
+        """Logits on both sides."""
+        return _SOFT
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        power_NC = self.gamma * F.log_softmax(teacher_NC, dim=-1)
+        divergence_N = kl(F.log_softmax(student_NC, dim=-1), power_NC.softmax(dim=-1))
+        return torch.logsumexp(power_NC, dim=-1).exp() * divergence_N
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class JSD(RowTerm):
+    r"""Generalised Jensen-Shannon divergence: bounded, between forward and reverse KL.
+
+    Formula: $T^2 [\beta\,\mathrm{KL}(p \,\|\, m) + (1 - \beta)\,\mathrm{KL}(q \,\|\, m)]$ with the
+        mixture $m = \beta p + (1 - \beta) q$.
+    Shapes: logits `[N, C]` on both sides.
+    Paper: Agarwal et al. 2023, arXiv:2306.13649.
+    Requires: a teacher that gives logits of the student's classes. No labels.
+    Related: β = 0.5 is the textbook's divergence, at most ln 2. Towards 0 it approaches β `KD`,
+        towards 1 it approaches (1 - β) `ReverseKL`, so its scale shrinks with β (1 - β). The ends,
+        where it would be 0 and teach nothing, are refused rather than replaced by something of
+        another scale: write `KD` or `ReverseKL` there.
+    Example: `JSD(beta=0.5) + CrossEntropy()`
+
+    Args:
+        beta: the teacher's share in the mixture, strictly between 0 and 1.
+        temperature: T, above 0.
+    """
+
+    beta: float = 0.5
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self, "beta", self.beta, above=0, below=1)
+        check_number(self, "temperature", self.temperature, above=0)
+
+    def needs(self) -> Needs:
+        """Logits on both sides."""
+        return _SOFT
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        divergence_N = jsd(
+            log_softened(student_NC, self.temperature),
+            log_softened(teacher_NC, self.temperature),
+            beta=self.beta,
+        )
+        return self.temperature**2 * divergence_N
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReverseKL(RowTerm):
+    r"""Reverse KL: the student avoids what the teacher finds unlikely, and may leave modes out.
+
+    Formula: $T^2\,\mathrm{KL}(q \,\|\, p)$ with $p = \mathrm{softmax}(z_t / T)$,
+        $q = \mathrm{softmax}(z_s / T)$. Where the teacher rules a class out (a logit of -inf), its
+        log-probability counts as -87.3, the smallest of float32, so that the value stays finite.
+    Shapes: logits `[N, C]` on both sides.
+    Paper: Gu et al. 2023, arXiv:2306.08543.
+    Requires: a teacher that gives logits of the student's classes. No labels.
+    Related: `KD` covers all modes; `JSD` lies between.
+    Example: `ReverseKL() + CrossEntropy()`
+
+    Args:
+        temperature: T, above 0.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self, "temperature", self.temperature, above=0)
+
+    def needs(self) -> Needs:
+        """Logits on both sides."""
+        return _SOFT
+
+    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
+        """As in `RowTerm`."""
+        divergence_N = reverse_kl(
+            log_softened(student_NC, self.temperature), log_softened(teacher_NC, self.temperature)
+        )
+        return self.temperature**2 * divergence_N

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def _uv(*arguments: str | Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp("stranger")
     constraints = ROOT / "constraints.txt"
     _uv("build", "--wheel", "--build-constraints", constraints, "--out-dir", folder / "dist", ROOT)
@@ -62,7 +63,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     venv.create(folder / "env", with_pip=False, symlinks=True)
     binaries = folder / "env" / "bin"
     _uv("pip", "install", "--python", binaries / "python", "--constraints", constraints, wheel)
-    return Installed(wheel=wheel, bin=binaries, folder=folder)
+    yield Installed(wheel=wheel, bin=binaries, folder=folder)
+    shutil.rmtree(folder / "env")  # gigabytes that pytest would keep for three sessions
 
 
 def test_the_wheel_holds_what_is_tracked(installed: Installed) -> None:

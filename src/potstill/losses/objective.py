@@ -154,6 +154,21 @@ def as_objective(value: object) -> Objective | None:
     return Objective((Weighted(1, value),)) if isinstance(value, Term) else None
 
 
+def objective_of(value: object) -> Objective:
+    """An objective as it is, or a term with weight 1.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    found = as_objective(value)
+    if found is None:
+        raise RecipeError(
+            f"{type(value).__name__} is no objective; write terms and weights, for example "
+            "`0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."
+        )
+    return found
+
+
 def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
     """What several terms, given with their names, need together."""
     each = [need for _, need in needs]

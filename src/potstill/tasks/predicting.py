@@ -10,8 +10,10 @@ from potstill.features.taps import tapped
 from potstill.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    Follow,
     Objective,
     SquaredError,
+    weighted,
 )
 from potstill.protocols import Task
 from potstill.signals import Batch, Logits, Signals, Target
@@ -85,7 +87,7 @@ class Classification(Task):
 
     def default_objective(self) -> Objective:
         """Cross entropy."""
-        return Objective.of(CrossEntropy())
+        return weighted(CrossEntropy())
 
 
 @final
@@ -128,7 +130,7 @@ class MultiLabel(Task):
 
     def default_objective(self) -> Objective:
         """Binary cross entropy, summed over labels."""
-        return Objective.of(BinaryCrossEntropy())
+        return weighted(BinaryCrossEntropy())
 
 
 @final
@@ -167,4 +169,4 @@ class Regression(Task):
 
     def default_objective(self) -> Objective:
         """Squared error to the labels."""
-        return Objective.of(SquaredError(target="labels"))
+        return weighted(SquaredError(target=Follow.LABELS))

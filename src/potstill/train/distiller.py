@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from potstill.losses import Objective
-from potstill.protocols import Task, Teacher
+from potstill.losses.objective import objective_of
+from potstill.protocols import Task, Teacher, Term
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.batches import Batches
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
 from potstill.train.record import Record
-from potstill.train.settings import TrainSettings, make_optimizer, rate_at
+from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
 
 if TYPE_CHECKING:
     from potstill.train.progress import Progress
@@ -73,7 +74,7 @@ class Distiller:
         student: nn.Module,
         teacher: Teacher | None = None,
         *,
-        objective: Objective | None = None,
+        objective: Objective | Term | None = None,
         task: Task | None = None,
         settings: TrainSettings | None = None,
         runtime: Runtime | None = None,
@@ -82,7 +83,7 @@ class Distiller:
 
         self.student, self.teacher = student, teacher
         self.task = task or Classification()
-        self.objective = Objective.of(objective or self.task.default_objective())
+        self.objective = objective_of(objective or self.task.default_objective())
         self.settings = settings or TrainSettings()
         self.runtime = runtime or Runtime()
         self.steps_done = 0
@@ -158,6 +159,8 @@ class Distiller:
         if self.settings.clip_norm is not None:
             self.runtime.clip(self.module, self.optimizer, self.settings.clip_norm)
         self.optimizer.step()
+        if self.settings.max_norm is not None:
+            bound_weights(self.student, self.settings.max_norm)
         if self.ema is not None:
             self.ema.update_parameters(self.student)
         self.steps_done += 1

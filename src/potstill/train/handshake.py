@@ -39,7 +39,7 @@ def shake_hands(
     if problems:  # what is wrong on paper would fail in the dry run too, less clearly
         problems += _widths(student, teacher, task, batch)
         raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
-    said, taught = _dry_run(student, teacher, objective, task, batch)
+    said, taught = _dry_run(student, teacher, objective.needs(), task, batch)
     problems = list(_in_shapes(said, taught, objective, task, batch))
     if problems:
         raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
@@ -111,9 +111,8 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 
 def _dry_run(
-    student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task, batch: Batch
+    student: nn.Module, teacher: Teacher | None, needs: Needs, task: Task, batch: Batch
 ) -> tuple[Signals, Signals]:
-    needs = objective.needs()
     training = [m for m in student.modules() if m.training]
     student.eval()  # batch norm must not see the dry batch
     try:
@@ -151,7 +150,7 @@ def _widths(
 ) -> list[str]:
     """What the class counts say, when there are other problems already."""
     try:
-        said, taught = _dry_run(student, teacher, Objective(()), task, batch)
+        said, taught = _dry_run(student, teacher, Needs(), task, batch)
     except PotstillError as error:
         return [str(error)]
     return list(_class_counts(said, taught, task, batch))

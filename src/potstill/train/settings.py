@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from potstill.errors import RecipeError
@@ -47,6 +47,8 @@ class TrainSettings:
         lr: peak learning rate.
         weight_decay: of the optimiser, on every parameter.
         momentum: for `sgd`.
+        max_norm: upper bound of the Euclidean norm of each unit's incoming weights, enforced after
+            every step (Srivastava et al. 2014, §5.1); `None` for none.
         schedule: see `ScheduleName`.
         warmup: share of all steps in which the rate rises linearly from zero.
         milestones: shares of all steps at which `step` multiplies the rate by 0.1.
@@ -66,6 +68,7 @@ class TrainSettings:
     lr: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9
+    max_norm: float | None = None
     schedule: ScheduleName = ScheduleName.COSINE
     warmup: float = 0.0
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
@@ -85,6 +88,7 @@ class TrainSettings:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("warmup", 0 <= self.warmup < 1, "a share of all steps, from 0 up to 1"),
             ("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
+            ("max_norm", self.max_norm is None or self.max_norm > 0, "positive"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "positive"),
             ("patience", self.patience is None or self.patience >= 1, "at least 1"),
             ("validate_every", self.validate_every >= 1, "at least 1"),
@@ -111,6 +115,14 @@ def make_optimizer(parameters: Iterable[Tensor], settings: TrainSettings) -> Opt
                 momentum=settings.momentum,
                 nesterov=settings.momentum > 0,
             )
+
+
+def bound_weights(module: nn.Module, max_norm: float) -> None:
+    """Scale back each unit of every linear and convolutional layer to at most `max_norm`."""
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+                layer.weight.renorm_(2, 0, max_norm)
 
 
 def rate_at(settings: TrainSettings, total_steps: int) -> Callable[[int], float]:

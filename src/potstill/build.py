@@ -1,0 +1,264 @@
+"""From a recipe to objects: the only module that knows both."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import potstill.data as data_sources
+from potstill.data import Augment, CutMix, DataSet, Mix, Mixup
+from potstill.errors import RecipeError
+from potstill.losses import Objective, create
+from potstill.losses.objective import Weighted
+from potstill.models import ModelConfig, create_model
+from potstill.pipeline.experiment import (
+    EnsembleSource,
+    EstimatorSource,
+    Experiment,
+    GivenTeacher,
+    Learning,
+    MadeModel,
+    Measuring,
+    TeacherSource,
+    TrainedTeacher,
+)
+from potstill.protocols import LogitKind, Task
+from potstill.recipe import (
+    LearnSpec,
+    MemberSpec,
+    MixSpec,
+    ModelSpec,
+    Recipe,
+    StepSpec,
+    TeacherSpec,
+    TermSpec,
+    TrainSpec,
+)
+from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
+from potstill.teachers.fitting import make_estimator
+from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
+
+if TYPE_CHECKING:
+    from potstill.protocols import Teacher
+
+_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
+    "classification": Classification,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+}
+
+
+def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
+    """Everything a recipe names, made.
+
+    Args:
+        recipe: checked values.
+        trust: whether code that the recipe names may run.
+
+    Raises:
+        PotstillError: whatever cannot be found, read or built, in one sentence.
+    """
+    task = _TASKS[recipe.task]()
+    data = build_data(recipe, trust=trust)
+    return Experiment(
+        name=recipe.name,
+        description=recipe.description,
+        task=task,
+        data=data,
+        teacher=_teacher(recipe.teacher, data, task, trust=trust),
+        student=made_model(_config(recipe.student.model, data), trust=trust),
+        objective=build_objective(recipe.distill.objective),
+        learning=_learning(recipe.distill),
+        seeds=recipe.seeds,
+        export=recipe.export,
+        measuring=Measuring(**recipe.measure.model_dump()),
+        device=recipe.device,
+        precision=recipe.precision,
+        track=recipe.track,
+        recipe=recipe.to_yaml(),
+    )
+
+
+def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
+    """The data that a recipe names."""
+    spec = recipe.data
+    kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
+    return data_sources.load(
+        spec.source,
+        spec.options,
+        target_kind=data_sources.TargetKind(kind),
+        validation=spec.validation,
+        test=spec.test,
+        seed=spec.seed,
+        limit=spec.limit,
+        trust=trust,
+    )
+
+
+def build_objective(terms: Sequence[TermSpec]) -> Objective:
+    """The weighted sum of the terms named.
+
+    Raises:
+        RecipeError: no term, or one that is unknown or wrong.
+    """
+    if not terms:
+        raise RecipeError("`distill.objective` is empty; give at least one term, for example kd.")
+    made = [Weighted(spec.weight, create(spec.term, spec.options)) for spec in terms]
+    return Objective(tuple(made))
+
+
+def settings_of(spec: TrainSpec) -> TrainSettings:
+    """The same settings, as the trainer takes them."""
+    values = {name: getattr(spec, name) for name in TrainSpec.model_fields}
+    values["optimizer"] = OptimizerName(spec.optimizer)
+    values["schedule"] = ScheduleName(spec.schedule)
+    values["select"] = Select(spec.select)
+    return TrainSettings(**values)
+
+
+def _learning(spec: LearnSpec) -> Learning:
+    return Learning(
+        settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix)
+    )
+
+
+def _augment(steps: Sequence[StepSpec]) -> Augment | None:
+    return Augment.parse([{"op": s.op, **s.options} for s in steps]) if steps else None
+
+
+def _mix(spec: MixSpec | None) -> Mix | None:
+    if spec is None:
+        return None
+    kind = {"mixup": Mixup, "cutmix": CutMix}[spec.kind]
+    return kind(alpha=spec.alpha, probability=spec.probability)
+
+
+def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> ModelConfig:
+    return ModelConfig(
+        source=spec.source,
+        name=spec.name,
+        options=spec.options,
+        input_shape=data.input_shape,
+        num_outputs=num_outputs or data.num_outputs,
+    )
+
+
+def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
+    """A model that is made by its config."""
+    if config.source in {"sklearn", "onnx"}:
+        raise RecipeError(
+            f"A student cannot be of source {config.source!r}: it is trained with gradients. "
+            "Use builtin, timm, torchvision, hf, file or python."
+        )
+    return MadeModel(
+        make=lambda seed: create_model(config, seed=seed, trust=trust),
+        name=config.name,
+        description=config.description,
+        key=repr(config.to_json()),
+        config=config,
+    )
+
+
+def _teacher(spec: TeacherSpec, data: DataSet, task: Task, *, trust: bool) -> TeacherSource:
+    members = [_member(m, data, task, trust=trust) for m in spec.members()]
+    if len(members) == 1 and spec.model is not None:
+        return members[0]
+    return EnsembleSource(
+        members=tuple(members),
+        weights=spec.weights,
+        combine=Combine(spec.combine),
+        confidence=spec.confidence,
+    )
+
+
+def _member(
+    spec: MemberSpec, data: DataSet, task: Task, *, trust: bool
+) -> TrainedTeacher | GivenTeacher | EstimatorSource:
+    match spec.model.source:
+        case "sklearn":
+            return _estimator(spec, data, task)
+        case "onnx":
+            return _onnx(spec, task)
+        case _:
+            return _module(spec, data, task, trust=trust)
+
+
+def _module(
+    spec: MemberSpec, data: DataSet, task: Task, *, trust: bool
+) -> TrainedTeacher | GivenTeacher:
+    options = dict(spec.model.options)
+    outputs = options.pop("num_outputs", None)
+    if outputs is not None and not isinstance(outputs, int):
+        raise RecipeError(f"`teacher.model.num_outputs` is {outputs!r}; a number is expected.")
+    model = spec.model
+    config = ModelConfig(
+        source=model.source,
+        name=model.name,
+        options=options,
+        input_shape=data.input_shape,
+        num_outputs=outputs or data.num_outputs,
+    )
+    made = made_model(config, trust=trust)
+    if spec.train is not None:
+        return TrainedTeacher(
+            model=made, learning=_learning(spec.train), label_map=spec.label_map
+        )
+    if model.source == "builtin":
+        raise RecipeError(
+            f"The teacher {model.name!r} has random weights and would not be trained. "
+            "Give `teacher.train`, or weights with `source: file`."
+        )
+    module = made.make(0)
+    teacher: Teacher = ModuleTeacher(module, task)
+    if spec.label_map is not None:
+        teacher = Relabelled(teacher, spec.label_map)
+    return GivenTeacher(
+        teacher=teacher,
+        name=made.name,
+        description=made.description,
+        module=module,
+        config=config,
+    )
+
+
+def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:
+    options = dict(spec.model.options)
+    path = options.pop("path", spec.model.name)
+    probabilities = bool(options.pop("probabilities", False))
+    raw = bool(options.pop("raw_inputs", False))
+    if options or not isinstance(path, str):
+        raise RecipeError(
+            f"`teacher.model` of source onnx takes path, probabilities and raw_inputs; "
+            f"given: {', '.join(spec.model.options)}."
+        )
+    kind = LogitKind.VALUES if task.kind == "regression" else LogitKind.RAW
+    teacher: Teacher = OnnxTeacher(
+        path, kind=kind, probabilities=probabilities, raw_inputs=raw
+    )
+    if spec.label_map is not None:
+        teacher = Relabelled(teacher, spec.label_map)
+    return GivenTeacher(teacher=teacher, name="onnx", description=f"ONNX file {path}")
+
+
+def _estimator(spec: MemberSpec, data: DataSet, task: Task) -> EstimatorSource:
+    name, options = spec.model.name, spec.model.options
+    make_estimator(name, options, kind=task.kind)  # a wrong name or option is said now
+
+    def fit(chosen: DataSet) -> EstimatorTeacher:
+        estimator = make_estimator(name, options, kind=task.kind)
+        table = chosen.train.inputs.reshape(len(chosen.train), -1).numpy()
+        labels = chosen.train.labels
+        assert labels is not None, "training data are labelled"
+        values = labels.numpy()
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        estimator.fit(table, values)
+        return EstimatorTeacher(estimator, kind=task.kind, num_outputs=chosen.num_outputs)
+
+    shown = ", ".join(f"{k}={v}" for k, v in options.items())
+    return EstimatorSource(
+        fit=fit,
+        name=name,
+        description=f"{name}({shown}) on {len(data.train)} rows",
+        key=f"{name} {sorted(options.items())}",
+        label_map=spec.label_map,
+    )

@@ -1,0 +1,163 @@
+"""What a run is about, as objects: made from a recipe by `build`, or by hand in Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import final
+
+from torch import nn
+
+from potstill.data.augment import Augment
+from potstill.data.feed import Feed
+from potstill.data.mix import Mix
+from potstill.data.samples import DataSet, Samples
+from potstill.losses import Objective
+from potstill.models import ModelConfig
+from potstill.protocols import Task, Teacher
+from potstill.teachers import Combine, EstimatorTeacher
+from potstill.train import TrainSettings
+
+ModelFactory = Callable[[int], nn.Module]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MadeModel:
+    """A model and how to make it afresh.
+
+    Args:
+        make: a new module for a seed.
+        name: short, for tables.
+        description: one line.
+        key: changes whenever what `make` returns does; part of the hash of a stage.
+        config: how to rebuild it from a file; `None` for modules made by the user's own code.
+    """
+
+    make: ModelFactory
+    name: str
+    description: str
+    key: str
+    config: ModelConfig | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a model is trained, and what is done to its inputs meanwhile."""
+
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    augment: Augment | None = None
+    mix: Mix | None = None
+
+    def feed(self, samples: Samples, data: DataSet, *, seed: int, device: object) -> Feed:
+        """The batches of the training part."""
+        augment = None if self.augment is None else replace(self.augment, seed=seed)
+        return Feed(
+            samples=samples,
+            batch_size=min(self.settings.batch_size, len(samples)),
+            seed=seed,
+            normalise=data.normalise,
+            augment=augment,
+            mix=self.mix,
+            device=str(device),
+            num_classes=data.num_outputs,
+            keep_raw=True,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainedTeacher:
+    """A module that the run trains on the labels."""
+
+    model: MadeModel
+    learning: Learning
+    label_map: tuple[int, ...] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GivenTeacher:
+    """A teacher that is ready. `module` is what it is made of, for size, export and timing."""
+
+    teacher: Teacher
+    name: str
+    description: str
+    module: nn.Module | None = None
+    config: ModelConfig | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EstimatorSource:
+    """A scikit-learn-like estimator that the run fits on the labels."""
+
+    fit: Callable[[DataSet], EstimatorTeacher]
+    name: str
+    description: str
+    key: str
+    label_map: tuple[int, ...] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSource:
+    """Several teachers as one."""
+
+    members: tuple["TrainedTeacher | GivenTeacher | EstimatorSource", ...]
+    weights: tuple[float, ...] | None = None
+    combine: Combine = Combine.PROBABILITIES
+    confidence: bool = False
+
+
+TeacherSource = TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates."""
+
+    threads: int = 1
+    seconds: float = 2.0
+    energy: bool = True
+    country: str | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that a run needs to know.
+
+    Args:
+        name: of the run and its folder.
+        task: how models are called and scored.
+        data: all parts of the data.
+        teacher: where the teacher comes from.
+        student: the model that is trained with and without the teacher.
+        objective: what the distilled student minimises; scratch minimises the task's own loss.
+        learning: of the student, the same with and without the teacher.
+        seeds: one training of each student a seed.
+        export: formats; `onnx` or nothing.
+        measuring: see `Measuring`.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        precision: of the student's arithmetic.
+        track: loggers that figures are also sent to.
+        description: for the report.
+        recipe: YAML of the recipe, if there is one.
+    """
+
+    name: str
+    task: Task
+    data: DataSet
+    teacher: TeacherSource
+    student: MadeModel
+    objective: Objective
+    learning: Learning = field(default_factory=Learning)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    export: tuple[str, ...] = ("onnx",)
+    measuring: Measuring = field(default_factory=Measuring)
+    device: str = "auto"
+    precision: str = "32-true"
+    track: tuple[str, ...] = ()
+    description: str = ""
+    recipe: str = ""

@@ -1,0 +1,152 @@
+"""Writing models as ONNX, checking their answers, timing them on ONNX Runtime, weighing them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from potstill.errors import ExportError
+from potstill.export.onnx import export_onnx
+from potstill.export.parity import check_parity
+from potstill.measure.latency import Timing, measure_callable, measure_onnx
+from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
+from potstill.pipeline.teaching import Ready
+from potstill.pipeline.training import restored
+from potstill.pipeline.workshop import Workshop
+from potstill.runtime.files import write_json
+from potstill.signals import Batch
+
+PARITY_ROWS = 256
+TIMED_ROWS = 64
+
+
+def export_models(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[str, object]:
+    """ONNX files, parity, latency and sizes of all roles."""
+    folder = shop.folder / "export"
+    names = ["scratch", "distilled"] if "onnx" in shop.experiment.export else []
+    files = [folder / f"{name}.onnx" for name in names]
+    return shop.run(
+        "export", depends_on=depends_on, files=files, work=lambda: _export(shop, ready, folder)
+    )
+
+
+def best_seed(shop: Workshop, role: str) -> int:
+    """The seed whose student was best on validation data: the one that is shipped."""
+    better = 1.0 if shop.experiment.task.higher_is_better else -1.0
+
+    def quality(seed: int) -> float:
+        value = shop.ledger.outcome(f"{role}/{seed}")["validation"]
+        assert isinstance(value, int | float), "a metric is a number"
+        return better * value
+
+    return max(shop.experiment.seeds, key=quality)
+
+
+def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
+    modules: dict[str, nn.Module] = {}
+    if len(ready.modules) == 1:
+        modules["teacher"] = ready.modules[0].cpu()
+    shipped: dict[str, int] = {}
+    for role in ("scratch", "distilled"):
+        shipped[role] = best_seed(shop, role)
+        modules[role] = restored(
+            shop.experiment.student,
+            shop.models(role, shipped[role]),
+            num_outputs=shop.num_outputs,
+        )
+    written, parity = _write(shop, modules, folder)
+    latency = _latency(shop, ready, written)
+    return {
+        "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
+        "file_bytes": {role: file_bytes(path) for role, path in written.items()},
+        "parity": parity,
+        "latency": latency,
+        "shipped_seed": shipped,
+        "size": _sizes(shop, ready, modules),
+    }
+
+
+def _raw(shop: Workshop, rows: int) -> Tensor:
+    return shop.experiment.data.test.inputs[:rows].float()
+
+
+def _write(
+    shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
+) -> tuple[dict[str, Path], dict[str, object]]:
+    if "onnx" not in shop.experiment.export:
+        return {}, {}
+    data = shop.experiment.data
+    written: dict[str, Path] = {}
+    parity: dict[str, object] = {}
+    for role, module in modules.items():
+        path = folder / f"{role}.onnx"
+        normalise = data.normalise.as_module()
+        shop.progress.note(f"exporting {role} to {path}")
+        try:
+            export_onnx(
+                module,
+                _raw(shop, 2),
+                path,
+                normalise=normalise,
+                labels=data.classes,
+                input_description=f"{data.kind}, raw values",
+            )
+            parity[role] = check_parity(
+                module, path, _raw(shop, PARITY_ROWS), normalise=normalise, kind=shop.experiment.task.kind
+            )
+        except ExportError as error:
+            path.unlink(missing_ok=True)
+            if role != "teacher":
+                raise
+            shop.warn(f"The teacher was not exported: {error}")
+            continue
+        written[role] = path
+    write_json(folder / "parity.json", {"models": parity})
+    return written, parity
+
+
+def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[str, object]:
+    measuring = shop.experiment.measuring
+    timing = Timing(threads=measuring.threads, seconds_budget=measuring.seconds)
+    samples = _raw(shop, TIMED_ROWS).numpy()
+    found: dict[str, object] = dict(measure_onnx(files, samples, timing=timing)) if files else {}
+    if "teacher" not in found:
+        engine = "scikit-learn interface" if ready.estimator else "torch"
+        found["teacher"] = measure_callable(
+            _asker(shop, ready), samples, engine=engine, timing=timing
+        )
+    return found
+
+
+def _asker(shop: Workshop, ready: Ready) -> object:
+    normalise = shop.experiment.data.normalise
+    teacher = ready.teacher.to(torch.device("cpu"))
+
+    def ask(rows: np.ndarray) -> object:
+        raw = torch.from_numpy(np.asarray(rows))
+        return teacher.signals(Batch(inputs=normalise(raw), raw=raw))
+
+    return ask
+
+
+def _sizes(
+    shop: Workshop, ready: Ready, modules: Mapping[str, nn.Module]
+) -> dict[str, dict[str, int | None]]:
+    sample = shop.experiment.data.normalise(shop.experiment.data.test.inputs[:1])
+    sizes: dict[str, dict[str, int | None]] = {
+        role: _size([module], sample) for role, module in modules.items()
+    }
+    sizes["teacher"] = _size([m.cpu() for m in ready.modules], sample)
+    return sizes
+
+
+def _size(modules: list[nn.Module], sample: Tensor) -> dict[str, int | None]:
+    if not modules:
+        return {"parameters": None, "bytes": None, "flops": None}
+    return {
+        "parameters": sum(num_parameters(m) for m in modules),
+        "bytes": sum(weight_bytes(m) for m in modules),
+        "flops": sum(flops(m, sample) for m in modules),
+    }

@@ -1,0 +1,109 @@
+"""`stages.json`: which stages are done, under which hash, and what they found."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, final
+
+from potstill.errors import StorageError
+from potstill.runtime.files import read_json, storing, write_json
+from potstill.teachers.fingerprints import digest
+
+Outcome = dict[str, object]
+
+
+@final
+class Ledger:
+    """The stages of a run folder. One process at a time.
+
+    A stage whose hash stands and whose files exist is not run again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "stages.json"
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("w", encoding="utf-8")
+        _take(self._lock, folder)
+        content = read_json(self._path) if self._path.exists() else {}
+        stages = content.get("stages", {})
+        assert isinstance(stages, dict), "as `_save` wrote it"
+        self._stages: dict[str, Outcome] = stages
+        self.ran: list[str] = []
+        self._save()  # a folder that cannot be written to is noticed before any work
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()
+
+    def outcome(self, stage: str) -> Outcome:
+        """What a stage that is done found."""
+        found = self._stages[stage]["outcome"]
+        assert isinstance(found, dict), "as `run` wrote it"
+        return found
+
+    def run(
+        self,
+        stage: str,
+        *,
+        depends_on: Iterable[str],
+        files: Iterable[Path],
+        work: Callable[[], Mapping[str, object]],
+    ) -> Outcome:
+        """Run a stage unless it is done already, and keep its outcome.
+
+        Args:
+            stage: its name.
+            depends_on: all that its result depends on.
+            files: what it leaves behind; all must exist for the stage to count as done.
+            work: does it; returns values that JSON can hold.
+        """
+        hashed = digest(depends_on)
+        known = self._stages.get(stage, {})
+        done = known.get("state") == "done" and known.get("hash") == hashed
+        if done and all(path.exists() for path in files):
+            return self.outcome(stage)
+        if known.get("hash") != hashed:
+            self._forget(stage)
+        started = time.time()
+        self._stages[stage] = {"hash": hashed, "state": "running", "outcome": {}}
+        self._save()
+        outcome = dict(work())
+        self.ran.append(stage)
+        self._stages[stage] = {
+            "hash": hashed,
+            "state": "done",
+            "seconds": round(time.time() - started, 3),
+            "outcome": outcome,
+        }
+        self._save()
+        return outcome
+
+    def _forget(self, stage: str) -> None:
+        """A stage that changed starts over: its checkpoint belongs to the old one."""
+        checkpoint = self._path.parent / "checkpoints" / f"{stage.replace('/', '-')}.pt"
+        with storing(checkpoint):
+            checkpoint.unlink(missing_ok=True)
+
+    def keep_only(self, stages: Iterable[str]) -> None:
+        """Drop stages that this run does not have (seeds that were taken away)."""
+        wanted = set(stages)
+        self._stages = {name: s for name, s in self._stages.items() if name in wanted}
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self._path, {"stages": self._stages})
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StorageError(
+            f"Another Potstill process is working in {folder}. "
+            "Wait for it, or give this run another folder with --out."
+        ) from error

@@ -1,0 +1,137 @@
+"""The one reading of the test data, and the figures made of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from potstill.measure.quality import agreement, calibration_error, probabilities
+from potstill.measure.summary import summarise
+from potstill.pipeline.teaching import Ready
+from potstill.pipeline.training import restored
+from potstill.pipeline.workshop import Workshop
+from potstill.runtime.files import write_with
+from potstill.train.evaluate import Answers, answers_of, score
+
+PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
+ROLES = ("teacher", "scratch", "distilled")
+SHOWN = 96  # samples kept for the report
+
+
+def measure_quality(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[str, object]:
+    """Answers of every model on the test data, their metrics, calibration and agreement."""
+    files = [shop.folder / PREDICTIONS, shop.folder / SAMPLES]
+    return shop.run(
+        "measure",
+        depends_on=depends_on,
+        files=files,
+        work=lambda: _measure(shop, ready),
+    )
+
+
+def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
+    test = shop.feed(shop.experiment.data.test)
+    task = shop.experiment.task
+    selected: dict[str, Answers] = {"teacher_0": answers_of(ready.teacher.to(shop.runtime.device), test, task)}
+    last: dict[str, Answers] = {}
+    if ready.last is not None:
+        last["teacher_0"] = answers_of(ready.last.to(shop.runtime.device), test, task)
+    for role in ("scratch", "distilled"):
+        for seed in shop.experiment.seeds:
+            folder, name = shop.models(role, seed), f"{role}_{seed}"
+            for answers, is_last in ((selected, False), (last, True)):
+                module = restored(
+                    shop.experiment.student, folder, num_outputs=shop.num_outputs, last=is_last
+                )
+                answers[name] = answers_of(module.to(shop.runtime.device), test, task)
+    _keep(shop, selected)
+    return {
+        "test": _metrics(shop, selected),
+        "test_last": _metrics(shop, last),
+        "calibration": _calibration(shop, selected),
+        "agreement": _agreement(shop, selected),
+    }
+
+
+def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
+    return [a for name, a in answers.items() if name.rpartition("_")[0] == role]
+
+
+def _metrics(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for role in ROLES:
+        scores = [score(a, shop.experiment.task) for a in _of(role, answers)]
+        if scores:
+            found[role] = {name: summarise([s[name] for s in scores]) for name in scores[0]}
+    return found
+
+
+def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+    kind = shop.experiment.task.kind
+    if kind == "regression":
+        return {}
+    found: dict[str, object] = {}
+    for role in ROLES:
+        errors = [
+            calibration_error(
+                probabilities(a.outputs.numpy(), kind=kind), a.labels.numpy()
+            )["ece"]
+            for a in _of(role, answers)
+        ]
+        found[role] = {"ece": summarise(errors)}
+    return found
+
+
+def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+    kind, (teacher, *_) = shop.experiment.task.kind, _of("teacher", answers)
+    return {
+        role: summarise(
+            [agreement(a.outputs.numpy(), teacher.outputs.numpy(), kind=kind) for a in _of(role, answers)]
+        )
+        for role in ("scratch", "distilled")
+    }
+
+
+def _keep(shop: Workshop, answers: Mapping[str, Answers]) -> None:
+    first = answers["teacher_0"]
+    arrays = {"ids": first.ids.numpy(), "labels": first.labels.numpy()}
+    arrays |= {name: a.outputs.numpy() for name, a in answers.items()}
+    _write(shop.folder / PREDICTIONS, arrays)
+    rows = torch.from_numpy(_most_telling(shop, answers))
+    test = shop.experiment.data.test
+    _write(
+        shop.folder / SAMPLES,
+        {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()},
+    )
+
+
+def _most_telling(shop: Workshop, answers: Mapping[str, Answers]) -> np.ndarray:
+    """Test rows where the models differ most, at most `SHOWN`."""
+    by_role = {
+        role: np.stack([_decisive(shop, a) for a in _of(role, answers)]).mean(0) for role in ROLES
+    }
+    apart = np.abs(by_role["distilled"] - by_role["teacher"]).sum(-1)
+    apart += 0.5 * np.abs(by_role["distilled"] - by_role["scratch"]).sum(-1)
+    order = np.argsort(-apart, kind="stable")[:SHOWN]
+    return np.sort(order)
+
+
+def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
+    kind = shop.experiment.task.kind
+    outputs = answers.outputs.numpy()
+    if kind == "regression":
+        return outputs
+    p = probabilities(outputs, kind=kind)
+    if kind == "multi_label":
+        return (p > 0.5).astype(np.float64)
+    return np.eye(p.shape[1])[p.argmax(1)]
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **cast("dict[str, np.ndarray]", dict(arrays)))  # type: ignore[arg-type]
+
+    write_with(path, save)

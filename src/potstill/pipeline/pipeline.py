@@ -1,0 +1,146 @@
+"""The stages of a run, in order."""
+
+import shutil
+from pathlib import Path
+from typing import final
+
+from potstill.export.card import model_card
+from potstill.losses import Objective
+from potstill.losses.objective import objective_of
+from potstill.measure.verdict import teacher_warning
+from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.exporting import export_models
+from potstill.pipeline.ledger import Ledger
+from potstill.pipeline.measuring import measure_quality
+from potstill.pipeline.results import gather
+from potstill.pipeline.run import Run
+from potstill.pipeline.teaching import Ready, get_teacher
+from potstill.pipeline.training import Assigned, train
+from potstill.pipeline.workshop import Silent, Workshop
+from potstill.protocols import Teacher
+from potstill.report import write_report
+from potstill.runtime.environment import describe_environment
+from potstill.runtime.files import write_json, write_text
+from potstill.train.evaluate import answers_of, score
+from potstill.train.handshake import shake_hands
+from potstill.train.progress import Progress
+
+
+@final
+class Pipeline:
+    """Runs an experiment in a folder; what is done already is not done again.
+
+    Args:
+        experiment: what to do.
+        folder: the run folder; made if it is missing.
+        progress: told of what happens; silence if left out.
+        command: how to start the same run again, for the report.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        *,
+        progress: Progress | None = None,
+        command: str = "",
+    ) -> None:
+        self._experiment, self._folder = experiment, folder
+        self._progress, self._command = progress or Silent(), command
+
+    def run(self) -> Run:
+        """All stages. Raises what they raise; a later call goes on where this one stopped."""
+        ledger = Ledger(self._folder)
+        try:
+            shop = Workshop(
+                self._experiment, self._folder, ledger=ledger, progress=self._progress
+            )
+            self._describe()
+            self._stages(shop)
+        finally:
+            ledger.close()
+        return Run(self._folder)
+
+    def _describe(self) -> None:
+        if self._experiment.recipe:
+            write_text(self._folder / "recipe.yaml", self._experiment.recipe)
+        about = describe_environment()
+        about |= {"seeds": list(self._experiment.seeds), "command": self._command}
+        write_json(self._folder / "environment.json", about)
+
+    def _stages(self, shop: Workshop) -> None:
+        self._rehearse(shop)
+        ready = get_teacher(shop)
+        ready.teacher.to(shop.runtime.device)
+        self._check_fit(shop, ready.teacher)
+        self._students(shop, "scratch", None)
+        self._check_teacher(shop, ready)
+        self._students(shop, "distilled", ready.teacher)
+        keys = self._keys(shop, ready)
+        measured = measure_quality(shop, ready, keys)
+        exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
+        results = gather(shop, ready, measured, exported, self._command)
+        write_json(self._folder / "results.json", results)
+        for role in ("teacher", "scratch", "distilled"):
+            write_text(self._folder / "models" / role / "README.md", model_card(results, role))
+        shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
+        shop.ledger.keep_only(shop.stages)
+        write_report(self._folder)
+
+    def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
+        """What the test figures depend on: every trained model."""
+        e = self._experiment
+        student = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        return shop.key(ready.teacher.fingerprint(), *student)
+
+    def _rehearse(self, shop: Workshop) -> None:
+        """Both students' first batch, before a teacher is trained for hours."""
+        self._shake(shop, self._scratch_objective(), None)
+
+    def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
+        """The whole handshake, teacher and projectors included, before the students train."""
+        self._shake(shop, self._experiment.objective, teacher)
+
+    def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> None:
+        e = self._experiment
+        feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device)
+        student = e.student.make(0).to(shop.runtime.device)
+        batch = feed.batch(0, 0)
+        shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
+
+    def _scratch_objective(self) -> Objective:
+        return objective_of(self._experiment.task.default_objective())
+
+    def _students(self, shop: Workshop, role: str, teacher: Teacher | None) -> None:
+        e = self._experiment
+        samples = e.data.train
+        if teacher is not None and e.data.transfer is not None:
+            samples = samples.concat(e.data.transfer)
+        for seed in e.seeds:
+            train(
+                shop,
+                Assigned(
+                    role=role,
+                    seed=seed,
+                    model=e.student,
+                    learning=e.learning,
+                    samples=samples,
+                    objective=self._scratch_objective() if teacher is None else e.objective,
+                    teacher=teacher,
+                ),
+            )
+
+    def _check_teacher(self, shop: Workshop, ready: Ready) -> None:
+        """Say loudly, before the distillation budget is spent, that a teacher is no better."""
+        task, outcome = self._experiment.task, shop.ledger.outcome
+        validation = shop.feed(self._experiment.data.validation)
+        taught = score(answers_of(ready.teacher, validation, task), task)[task.primary]
+        scratch = [outcome(f"scratch/{seed}")["validation"] for seed in self._experiment.seeds]
+        warning = teacher_warning(
+            [taught],
+            [float(v) for v in scratch if isinstance(v, int | float)],
+            metric=task.primary,
+            higher_is_better=task.higher_is_better,
+        )
+        if warning is not None:
+            shop.warn(warning)

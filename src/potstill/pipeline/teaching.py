@@ -1,0 +1,163 @@
+"""The first stage: a teacher that is ready, trained here, fitted here, or put together."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from potstill.losses.objective import objective_of
+from potstill.measure.energy import metered
+from potstill.pipeline.experiment import (
+    EnsembleSource,
+    EstimatorSource,
+    GivenTeacher,
+    MadeModel,
+    TrainedTeacher,
+)
+from potstill.pipeline.training import Assigned, restored, train
+from potstill.pipeline.workshop import Workshop
+from potstill.protocols import Teacher
+from potstill.teachers import Ensemble, EstimatorTeacher, ModuleTeacher, Relabelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A teacher with what is known of it.
+
+    Args:
+        teacher: for the distiller.
+        modules: what it is made of, for size, FLOPs and export; empty if it is no torch module.
+        last: the same teacher with the weights of its last epoch, if it was trained here.
+        estimator: whether it is fitted on a table.
+    """
+
+    teacher: Teacher
+    name: str
+    description: str
+    modules: tuple[nn.Module, ...] = ()
+    last: Teacher | None = None
+    seconds: float | None = None
+    energy_wh: float | None = None
+    co2_g: float | None = None
+    best_epoch: int | None = None
+    estimator: bool = False
+
+
+def get_teacher(shop: Workshop) -> Ready:
+    """The run's teacher; trains what is not trained yet."""
+    source = shop.experiment.teacher
+    if isinstance(source, EnsembleSource):
+        return _ensemble(shop, source)
+    return _single(shop, source, number=0)
+
+
+def _single(
+    shop: Workshop, source: TrainedTeacher | GivenTeacher | EstimatorSource, *, number: int
+) -> Ready:
+    if isinstance(source, GivenTeacher):
+        modules = () if source.module is None else (source.module,)
+        return Ready(
+            teacher=source.teacher,
+            name=source.name,
+            description=source.description,
+            modules=modules,
+        )
+    if isinstance(source, EstimatorSource):
+        return _fitted(shop, source, number)
+    return _trained(shop, source, number)
+
+
+def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
+    experiment = shop.experiment
+    outcome = train(
+        shop,
+        Assigned(
+            role="teacher",
+            seed=number,
+            model=source.model,
+            learning=source.learning,
+            samples=experiment.data.train,
+            objective=objective_of(experiment.task.default_objective()),
+        ),
+    )
+    module, last = _modules(shop, source.model, number)
+    return Ready(
+        teacher=_mapped(ModuleTeacher(module, experiment.task), source.label_map),
+        name=source.model.name,
+        description=source.model.description,
+        modules=(module,),
+        last=_mapped(ModuleTeacher(last, experiment.task), source.label_map),
+        seconds=_number(outcome["seconds"]),
+        energy_wh=_number(outcome["energy_wh"]),
+        co2_g=_number(outcome["co2_g"]),
+        best_epoch=_whole(outcome["best_epoch"]),
+    )
+
+
+def _modules(shop: Workshop, model: MadeModel, number: int) -> tuple[nn.Module, nn.Module]:
+    folder, outputs = shop.models("teacher", number), shop.num_outputs
+    last = restored(model, folder, num_outputs=outputs, last=True)
+    return restored(model, folder, num_outputs=outputs), last
+
+
+def _fitted(shop: Workshop, source: EstimatorSource, number: int) -> Ready:
+    made: list[EstimatorTeacher] = []
+    measuring = shop.experiment.measuring
+
+    def fit() -> dict[str, object]:
+        with metered("teacher", enabled=measuring.energy, country=measuring.country) as meter:
+            made.append(source.fit(shop.experiment.data))
+        return {"seconds": meter.seconds, "energy_wh": meter.energy_wh, "co2_g": meter.co2_g}
+
+    outcome = shop.run(
+        f"teacher/{number}", depends_on=shop.key("teacher", number, source.key), files=(), work=fit
+    )
+    # fitted again when the stage is done: seconds, and nothing is unpickled from the run folder
+    teacher = made[0] if made else source.fit(shop.experiment.data)
+    return Ready(
+        teacher=_mapped(teacher, source.label_map),
+        name=source.name,
+        description=source.description,
+        seconds=_number(outcome["seconds"]),
+        energy_wh=_number(outcome["energy_wh"]),
+        co2_g=_number(outcome["co2_g"]),
+        estimator=True,
+    )
+
+
+def _ensemble(shop: Workshop, source: EnsembleSource) -> Ready:
+    members = [_single(shop, member, number=i) for i, member in enumerate(source.members)]
+    teacher = Ensemble(
+        [m.teacher for m in members],
+        weights=source.weights,
+        combine=source.combine,
+        confidence=source.confidence,
+        multi_label=shop.experiment.task.kind == "multi_label",
+    )
+    names = ", ".join(m.name for m in members)
+    return Ready(
+        teacher=teacher,
+        name=f"ensemble of {len(members)}",
+        description=f"mean of {source.combine} of {names}",
+        modules=tuple(module for m in members for module in m.modules),
+        seconds=_total([m.seconds for m in members]),
+        energy_wh=_total([m.energy_wh for m in members]),
+        co2_g=_total([m.co2_g for m in members]),
+        estimator=any(m.estimator for m in members),
+    )
+
+
+def _mapped(teacher: Teacher, label_map: tuple[int, ...] | None) -> Teacher:
+    return teacher if label_map is None else Relabelled(teacher, label_map)
+
+
+def _total(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,129 @@
+"""Stages that train: a teacher, the scratch students, the distilled students."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from potstill.data.samples import Samples
+from potstill.losses import Objective
+from potstill.measure.energy import metered
+from potstill.models import save_model
+from potstill.models.weights import fit_weights, read_weights, write_weights
+from potstill.pipeline.experiment import Learning, MadeModel
+from potstill.pipeline.workshop import Workshop
+from potstill.protocols import Teacher
+from potstill.train import Distiller, Fit
+
+SELECTED, LAST = "model.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    """One training: who learns what, from whom, how."""
+
+    role: str
+    seed: int
+    model: MadeModel
+    learning: Learning
+    samples: Samples
+    objective: Objective
+    teacher: Teacher | None = None
+
+    @property
+    def stage(self) -> str:
+        """The name in the ledger."""
+        return f"{self.role}/{self.seed}"
+
+
+def train(shop: Workshop, task: Assigned) -> dict[str, object]:
+    """Run the training unless it is done; its outcome (seconds, best epoch, energy, …)."""
+    folder = shop.models(task.role, task.seed)
+    taught_by = "" if task.teacher is None else task.teacher.fingerprint()
+    parts = (task.model.key, task.learning, task.objective, len(task.samples), taught_by)
+    return shop.run(
+        task.stage,
+        depends_on=shop.key(task.role, task.seed, *parts),
+        files=[folder / SELECTED, folder / LAST],
+        work=lambda: _train(shop, task, folder),
+    )
+
+
+def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
+    experiment = shop.experiment
+    distiller = Distiller(
+        task.model.make(task.seed),
+        task.teacher,
+        objective=task.objective,
+        task=experiment.task,
+        settings=task.learning.settings,
+        runtime=shop.runtime,
+    )
+    feed = task.learning.feed(
+        task.samples, experiment.data, seed=task.seed, device=shop.runtime.device
+    )
+    agreement = distiller.prepare(feed.batch(0, 0))
+    for line in agreement.pairing:
+        shop.progress.note(line)
+    measuring = experiment.measuring
+    with metered(task.stage, enabled=measuring.energy, country=measuring.country) as meter:
+        fit = distiller.fit(
+            feed,
+            shop.feed(experiment.data.validation),
+            seed=task.seed,
+            role=task.role,
+            folder=shop.folder,
+            progress=shop.progress,
+        )
+    _save(fit, task.model, folder)
+    (shop.folder / "checkpoints" / f"{task.role}-{task.seed}.pt").unlink(missing_ok=True)
+    return _outcome(fit, task, meter.energy_wh, meter.co2_g, experiment.task.primary)
+
+
+def _outcome(
+    fit: Fit, task: Assigned, energy_wh: float | None, co2_g: float | None, primary: str
+) -> dict[str, object]:
+    validated = [
+        cast("dict[str, float]", line["metrics"])
+        for line in fit.record.lines
+        if line["split"] == "validation"
+    ]
+    best = [
+        cast("dict[str, float]", line["metrics"])
+        for line in fit.record.lines
+        if line["split"] == "validation" and line["epoch"] == fit.best_epoch
+    ]
+    selected = (best or validated)[-1] if task.learning.settings.select == "best" else validated[-1]
+    return {
+        "seconds": round(fit.seconds, 3),
+        "best_epoch": fit.best_epoch,
+        "epochs": fit.epochs,
+        "steps": fit.steps,
+        "energy_wh": energy_wh,
+        "co2_g": co2_g,
+        "validation": selected[primary],
+    }
+
+
+def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
+    student = fit.student
+    selected = {name: value.clone() for name, value in student.state_dict().items()}
+    student.load_state_dict(fit.last)
+    write_weights(student, folder / LAST)
+    student.load_state_dict(selected)
+    if model.config is not None:
+        save_model(student, model.config, folder)
+    else:
+        write_weights(student, folder / SELECTED)
+
+
+def restored(
+    model: MadeModel, folder: Path, *, num_outputs: int, last: bool = False
+) -> nn.Module:
+    """The trained model of a stage, in eval mode, on the CPU."""
+    module = model.make(0)
+    path = folder / (LAST if last else SELECTED)
+    fit_weights(module, read_weights(path), origin=str(path), num_outputs=num_outputs)
+    return module.eval()

@@ -1,0 +1,100 @@
+"""What all stages of a run share: the experiment, the folder, the ledger, the runtime."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import final
+
+import potstill
+from potstill.data.feed import Feed
+from potstill.data.samples import Samples
+from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.ledger import Ledger
+from potstill.runtime.fabric import Runtime
+from potstill.runtime.tracking import make_loggers
+from potstill.train.progress import Progress
+
+EVALUATION_BATCH = 1000
+
+
+@final
+class Silent:
+    """A `Progress` that shows nothing."""
+
+    def begin(self, title: str, total_steps: int, done_steps: int) -> None:
+        """Nothing."""
+
+    def advance(self, steps_done: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+@final
+class Workshop:
+    """The common ground of the stages.
+
+    Args:
+        experiment: what the run is about.
+        folder: where it lives.
+        ledger: which stages are done.
+        progress: told of what happens.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path, *, ledger: Ledger, progress: Progress
+    ) -> None:
+        self.experiment, self.folder = experiment, folder
+        self.ledger, self.progress = ledger, progress
+        self.runtime = Runtime(
+            device=experiment.device,
+            precision=experiment.precision,
+            loggers=make_loggers(experiment.track, run=experiment.name, folder=folder),
+        )
+        self.data_key = experiment.data.fingerprint()
+        self.stages: list[str] = []
+        self.warnings: list[str] = list(experiment.data.notes)
+
+    def key(self, *parts: object) -> list[str]:
+        """What every stage's hash begins with, and the parts that are its own."""
+        e = self.experiment
+        common = (potstill.__version__, self.data_key, e.task.kind, e.precision)
+        return [str(part) for part in (*common, self.runtime.device.type, *parts)]
+
+    def run(
+        self, stage: str, *, depends_on: Iterable[str], files: Iterable[Path], work: object
+    ) -> dict[str, object]:
+        """`Ledger.run`, remembering that the run has this stage."""
+        self.stages.append(stage)
+        assert callable(work), "work is a function"
+        return self.ledger.run(stage, depends_on=depends_on, files=files, work=work)
+
+    def feed(self, samples: Samples) -> Feed:
+        """Samples as they are, in order, for evaluation."""
+        return Feed(
+            samples=samples,
+            batch_size=EVALUATION_BATCH,
+            seed=0,
+            normalise=self.experiment.data.normalise,
+            device=str(self.runtime.device),
+            shuffle=False,
+            keep_raw=True,
+        )
+
+    def warn(self, text: str) -> None:
+        """Say something loudly: now, in `results.json` and in the report."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.progress.note(f"warning: {text}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Of every model of the run."""
+        return self.experiment.data.num_outputs
+
+    def models(self, role: str, number: int) -> Path:
+        """Where a trained model lives."""
+        return self.folder / "models" / role / f"seed-{number}"

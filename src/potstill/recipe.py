@@ -1,0 +1,364 @@
+"""Recipes: the description of a run as values, strictly checked. No code, no torch.
+
+A recipe is YAML or the same thing as typed Python: `Recipe(name=…, data=DataSpec(…), …)`.
+Unknown keys are refused with the nearest known name.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+
+from potstill.errors import RecipeError
+
+Options = dict[str, JsonValue]
+
+
+class _Strict(BaseModel):
+    """Frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class _Open(BaseModel):
+    """Frozen, with free options that the named thing checks itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    @property
+    def options(self) -> Options:
+        """The keys beyond the declared ones."""
+        return dict(self.model_extra or {})
+
+
+class DataSpec(_Open):
+    """Where samples come from; further keys are options of the source (path, columns, …)."""
+
+    source: Literal["builtin", "npz", "hf", "python"] = Field(
+        description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
+        "imagefolder. python: a function of yours (needs --trust)."
+    )
+    validation: float | int = Field(
+        0.1, description="Share (or number) of training samples kept for selection."
+    )
+    test: float | int | None = Field(
+        None, description="Share cut from the data when the source has no test part."
+    )
+    limit: int | None = Field(None, ge=2, description="Use at most this many training samples.")
+    seed: int = Field(0, description="Of the splits.")
+
+
+class ModelSpec(_Open):
+    """A model by source and name; further keys are its options."""
+
+    source: Literal[
+        "builtin", "timm", "torchvision", "hf", "file", "onnx", "sklearn", "python"
+    ] = "builtin"
+    name: str = Field("", description="See `potstill recipes --models` for the builtin ones.")
+
+
+class StepSpec(_Open):
+    """One operation of an augmentation; further keys are its options."""
+
+    op: str
+
+
+class MixSpec(_Strict):
+    """Mixing of samples, seen alike by teacher and student."""
+
+    kind: Literal["mixup", "cutmix"] = "mixup"
+    alpha: float = Field(1.0, gt=0)
+    probability: float = Field(1.0, ge=0, le=1)
+
+
+class TrainSpec(_Strict):
+    """How a model is trained. The same fields and defaults as `potstill.TrainSettings`."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(128, ge=1)
+    accumulate: int = Field(1, ge=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    max_norm: float | None = Field(None, gt=0, description="Upper bound of each unit's weights.")
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
+    clip_norm: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    patience: int | None = Field(None, ge=1)
+    select: Literal["best", "last"] = "best"
+    validate_every: int = Field(1, ge=1)
+    checkpoint_seconds: float = Field(30.0, ge=0)
+
+
+class LearnSpec(TrainSpec):
+    """Training settings and what is done to the inputs meanwhile."""
+
+    augment: tuple[StepSpec, ...] = ()
+    mix: MixSpec | None = None
+
+
+class TermSpec(_Open):
+    """One term of the objective; further keys are its options (temperature, layers, …)."""
+
+    term: str
+    weight: float = 1.0
+
+
+class DistillSpec(LearnSpec):
+    """How the student learns. Scratch learns alike, on labels alone."""
+
+    objective: tuple[TermSpec, ...] = (
+        TermSpec(term="kd", weight=0.9, temperature=4.0),  # type: ignore[call-arg]
+        TermSpec(term="cross_entropy", weight=0.1),
+    )
+
+
+class MemberSpec(_Strict):
+    """A teacher: a model, trained in the run if `train` is given."""
+
+    model: ModelSpec
+    train: LearnSpec | None = None
+    label_map: tuple[int, ...] | None = Field(
+        None, description="For each of the student's classes the teacher's number."
+    )
+
+
+class TeacherSpec(_Strict):
+    """One model, or an ensemble of several."""
+
+    model: ModelSpec | None = None
+    train: LearnSpec | None = None
+    label_map: tuple[int, ...] | None = None
+    ensemble: tuple[MemberSpec, ...] = ()
+    combine: Literal["probabilities", "logits"] = "probabilities"
+    weights: tuple[float, ...] | None = None
+    confidence: bool = False
+
+    def members(self) -> tuple[MemberSpec, ...]:
+        """The teachers, one or several."""
+        if self.model is None:
+            return self.ensemble
+        return (MemberSpec(model=self.model, train=self.train, label_map=self.label_map),)
+
+
+class StudentSpec(_Strict):
+    """The small model."""
+
+    model: ModelSpec
+
+
+class MeasureSpec(_Strict):
+    """How the models are measured."""
+
+    threads: int = Field(1, ge=1, description="Of ONNX Runtime.")
+    seconds: float = Field(2.0, gt=0, description="Time spent on latency, for all models together.")
+    energy: bool = Field(True, description="Estimate energy with codecarbon when it is installed.")
+    country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
+
+
+def _seed_list(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return tuple(range(value)) if value > 0 else value
+    return value
+
+
+class Recipe(_Strict):
+    """The description of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    task: Literal["classification", "multi_label", "regression"] = "classification"
+    data: DataSpec
+    teacher: TeacherSpec
+    student: StudentSpec
+    distill: DistillSpec = DistillSpec()
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
+        (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
+    )
+    export: tuple[Literal["onnx"], ...] = ("onnx",)
+    measure: MeasureSpec = MeasureSpec()
+    speed: Literal["exact"] = "exact"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+
+    def to_yaml(self) -> str:
+        """The recipe with every default filled in."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse(content: object, *, origin: str = "the recipe") -> Recipe:
+    """A checked recipe from plain values.
+
+    Raises:
+        RecipeError: naming each wrong key or value, with the nearest known name.
+    """
+    if not isinstance(content, Mapping):
+        raise RecipeError(
+            f"{origin} holds {type(content).__name__}, a mapping of keys was expected. "
+            "`potstill init` writes one to start from."
+        )
+    try:
+        recipe = Recipe.model_validate(dict(content))
+    except ValidationError as error:
+        lines = [_sentence(problem, content) for problem in error.errors()]
+        head = f"{origin} is wrong in {len(lines)} place{'s' if len(lines) > 1 else ''}:"
+        raise RecipeError("\n".join([head, *(f"  - {line}" for line in lines)])) from None
+    _check(recipe, origin)
+    return recipe
+
+
+def _check(recipe: Recipe, origin: str) -> None:
+    teacher = recipe.teacher
+    if (teacher.model is None) == (not teacher.ensemble):
+        raise RecipeError(
+            f"{origin}: `teacher` needs either `model` or `ensemble` (a list of models); "
+            f"{'both were' if teacher.model else 'neither was'} given."
+        )
+    if len(set(recipe.seeds)) != len(recipe.seeds):
+        raise RecipeError(f"{origin}: `seeds` {list(recipe.seeds)} has a seed twice.")
+
+
+def _sentence(problem: Mapping[str, object], content: Mapping[str, object]) -> str:
+    where = [p for p in _tuple(problem["loc"]) if isinstance(p, str | int)]
+    path = ".".join(str(p) for p in where)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(where[:-1])
+        close = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}."
+        return f"`{path}` is not a key; {hint}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    given = "" if problem["type"] == "missing" else f" (given: {problem.get('input')!r})"
+    return f"`{path}`: {message[:1].lower()}{message[1:]}{given}."
+
+
+def _tuple(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, tuple) else ()
+
+
+def _fields_at(path: Sequence[str | int]) -> list[str]:
+    """The keys that the recipe knows at a path."""
+    model: object = Recipe
+    for step in path:
+        if isinstance(step, int) or not isinstance(model, type) or not issubclass(model, BaseModel):
+            continue
+        field = model.model_fields.get(step)
+        model = _model_in(field.annotation) if field is not None else model
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return list(model.model_fields)
+    return []
+
+
+def _model_in(annotation: object) -> object:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None
+
+
+# Reading
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that ship with Potstill: name → YAML text."""
+    folder = resources.files("potstill.recipes")
+    return {
+        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
+        for file in sorted(folder.iterdir(), key=lambda f: f.name)
+        if file.name.endswith(".yaml")
+    }
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by the name of a shipped one or by path, with `key.path=value` overrides."""
+    known = shipped()
+    path = Path(name_or_path)
+    if name_or_path in known:
+        text, origin = known[name_or_path], f"the recipe {name_or_path!r}"
+    elif path.is_file():
+        text, origin = _read(path), str(path)
+    else:
+        close = difflib.get_close_matches(name_or_path, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise RecipeError(
+            f"There is no recipe or file called {name_or_path!r}. {hint}"
+            f"Shipped recipes: {', '.join(known)}. `potstill init` writes one of your own."
+        )
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
+    if isinstance(content, dict):
+        for override in overrides:
+            _override(content, override)
+    return parse(content, origin=origin)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
+
+
+def _override(content: dict[str, object], text: str) -> None:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise RecipeError(
+            f"The override {text!r} has no `=`; write for example `distill.epochs=5`."
+        )
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The value of the override {text!r} is not valid YAML.") from error
+    if isinstance(parsed, str):
+        parsed = _number(parsed)
+    *parents, last = key.split(".")
+    place: object = content
+    for parent in parents:
+        place = _child(place, parent, text)
+    _put(place, last, parsed, text)
+
+
+def _number(text: str) -> str | float:
+    """`1e-3` is a number to people, if not to YAML 1.1."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _child(place: object, step: str, text: str) -> object:
+    if isinstance(place, dict):
+        if place.get(step) is None:
+            place[step] = {}
+        return place[step]
+    if isinstance(place, list) and step.isdigit() and int(step) < len(place):
+        return place[int(step)]
+    raise RecipeError(f"The override {text!r} names {step!r}, and there is no such place.")
+
+
+def _put(place: object, last: str, value: object, text: str) -> None:
+    if isinstance(place, dict):
+        place[last] = value
+    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    else:
+        raise RecipeError(f"The override {text!r} names {last!r}, and there is no such place.")
+
+
+def json_schema() -> dict[str, JsonValue]:
+    """The JSON Schema of recipes, for editors."""
+    return Recipe.model_json_schema()

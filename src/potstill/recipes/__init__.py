@@ -1,0 +1,1 @@
+"""The recipes that ship, each runnable by name."""

@@ -1,0 +1,180 @@
+"""Batches as a pure function of (seed, epoch, index), from samples that lie on the device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from potstill.data.augment import Augment
+from potstill.data.mix import Mix, Moment
+from potstill.data.normalise import Normalise
+from potstill.data.samples import Samples
+from potstill.errors import DataError, RecipeError
+from potstill.signals import Batch
+
+CACHE_LIMIT = 1 << 30
+"""Bytes of normalised float32 inputs that a feed keeps, so that a batch is one look-up."""
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Feed:
+    """The batches of every epoch, in an order that depends on nothing but the seed.
+
+    Epoch e visits `torch.randperm(N, generator=Generator().manual_seed((seed << 32) + e))` in
+    consecutive slices, so a run can go on in the middle of an epoch. Inputs are moved to the device
+    once. With `augment`, epoch e shows view e + 1 of each sample; without it, view 0.
+
+    Args:
+        samples: what to go through; unlabelled ones may be among them.
+        batch_size: rows in a batch; the last one may be shorter.
+        seed: 0 … 2³¹ - 1; names the order and the mixing (augmentation has its own seed).
+        normalise: raw → model input. Images are augmented between its two halves, on [0, 1];
+            tables and signals after it.
+        augment: views of samples; `None` shows them as they are.
+        mix: mixing of rows; `None` leaves them alone.
+        device: where batches lie.
+        num_classes: needed by `mix` to soften class numbers.
+        shuffle: whether epochs have an order of their own.
+        drop_last: leave out the last batch if it is shorter.
+        keep_raw: batches carry `raw`, the (augmented) inputs in the units of the data, for teachers
+            with preprocessing of their own; images float32 in 0 … 255.
+
+    Raises:
+        DataError: nothing to go through.
+        RecipeError: a batch size or seed out of range, or an op that does not fit the inputs.
+    """
+
+    samples: Samples
+    batch_size: int
+    seed: int
+    normalise: Normalise
+    augment: Augment | None = None
+    mix: Mix | None = None
+    device: torch.device | str = "cpu"
+    num_classes: int = 0
+    shuffle: bool = True
+    drop_last: bool = False
+    keep_raw: bool = False
+    _source: Samples = field(init=False, repr=False)
+    _ready: Tensor | None = field(init=False, repr=False, default=None)
+    _order: tuple[int, Tensor] | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._check()
+        moved = (
+            None if t is None else t.to(self.device)
+            for t in (
+                self.samples.inputs,
+                self.samples.ids,
+                self.samples.labels,
+                self.samples.labelled,
+            )
+        )
+        inputs, ids, labels, labelled = moved
+        assert inputs is not None
+        assert ids is not None
+        self._source = Samples(inputs, ids, labels, labelled)
+        self.normalise = self.normalise.to(self.device)
+        if self.augment is None and inputs.numel() * 4 <= CACHE_LIMIT:
+            self._ready = self.normalise(inputs)
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches an epoch has."""
+        whole, rest = divmod(len(self.samples), self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from number `start` on."""
+        for index in range(start, self.num_batches):
+            yield self.batch(epoch, index)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """One batch. The same arguments always give the same values.
+
+        Args:
+            epoch: from 0.
+            index: 0 … `num_batches` - 1.
+
+        Returns:
+            inputs `[B, ...]` float32, normalised; labels as in the samples, or `[B, C]` float32
+            under `mix`, which also leaves `ids` and `view` empty.
+        """
+        if not 0 <= index < self.num_batches:
+            raise IndexError(f"batch {index} of an epoch that has {self.num_batches}")
+        rows = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        source = self._source
+        ids = source.ids.index_select(0, rows)
+        view = torch.full_like(ids, 0 if self.augment is None else epoch + 1)
+        inputs, raw = self._inputs(rows, ids, view)
+        batch = Batch(
+            inputs=inputs,
+            labels=None if source.labels is None else source.labels.index_select(0, rows),
+            labelled=None if source.labelled is None else source.labelled.index_select(0, rows),
+            ids=ids,
+            view=view,
+            raw=raw,
+        )
+        if self.mix is None:
+            return batch
+        moment = Moment(self.seed, epoch, index)
+        mixed = self.mix(batch, num_classes=self.num_classes, moment=moment)
+        return replace(mixed, raw=self.normalise.inverse(mixed.inputs)) if self.keep_raw else mixed
+
+    def _inputs(self, rows: Tensor, ids: Tensor, view: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Model inputs, and the raw ones if they are kept."""
+        if self._ready is not None and not self.keep_raw:
+            return self._ready.index_select(0, rows), None
+        raw = self._source.inputs.index_select(0, rows)
+        if self.augment is None:
+            ready = None if self._ready is None else self._ready.index_select(0, rows)
+            return self.normalise(raw) if ready is None else ready, raw.float()
+        if raw.ndim == 4:
+            unit = self.augment(self.normalise.unit(raw), ids=ids, view=view)
+            return self.normalise.standard(unit), unit * self.normalise.scale
+        inputs = self.augment(self.normalise(raw), ids=ids, view=view)
+        return inputs, self.normalise.inverse(inputs)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        """`[N]` on the device; kept for the epoch that is under way."""
+        key = epoch if self.shuffle else 0
+        if self._order is None or self._order[0] != key:
+            self._order = (key, self._drawn_order(epoch).to(self.device))
+        return self._order[1]
+
+    def _drawn_order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(len(self.samples))
+        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
+        return torch.randperm(len(self.samples), generator=generator)
+
+    def _check(self) -> None:
+        if not len(self.samples):
+            raise DataError("There are no samples to make batches of; give at least one row.")
+        if self.batch_size < 1:
+            raise RecipeError(f"`batch_size` must be 1 or more, got {self.batch_size}.")
+        if not 0 <= self.seed < 1 << 31:
+            raise RecipeError(f"`seed` must lie between 0 and 2147483647, got {self.seed}.")
+        if self.drop_last and len(self.samples) < self.batch_size:
+            raise RecipeError(
+                f"`drop_last` with a batch size of {self.batch_size} drops all "
+                f"{len(self.samples)} rows; use a smaller `batch_size`."
+            )
+        if self.augment is not None:
+            self.augment.check(self.samples.inputs)
+        labels = self.samples.labels
+        if (
+            self.mix is not None
+            and self.num_classes < 1
+            and labels is not None
+            and labels.ndim == 1
+        ):
+            raise RecipeError(
+                "Mixing class labels needs `num_classes`; give the number of classes."
+            )

@@ -1,0 +1,180 @@
+"""What a data set is: frozen records of tensors in memory, each sample with an identity."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from potstill.data.normalise import Normalise
+from potstill.errors import DataError
+
+
+class Kind(StrEnum):
+    """What one sample is."""
+
+    IMAGE = "image"
+    TABLE = "table"
+    SIGNAL = "signal"
+
+
+class TargetKind(StrEnum):
+    """What is to be predicted."""
+
+    SINGLE_LABEL = "single_label"
+    MULTI_LABEL = "multi_label"
+    REGRESSION = "regression"
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Raw samples, their labels and identities.
+
+    Args:
+        inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32.
+        ids: `[N]` int64, stable, unique within a data set.
+        labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, or `[N, O]` float32 values.
+        labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
+
+    Raises:
+        DataError: the tensors differ in length.
+    """
+
+    inputs: Tensor
+    ids: Tensor
+    labels: Tensor | None = None
+    labelled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "labels", "labelled"):
+            value: Tensor | None = getattr(self, name)
+            if value is not None and len(value) != len(self.inputs):
+                raise DataError(
+                    f"{len(self.inputs)} inputs came with {len(value)} {name}; "
+                    "give one for each input."
+                )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """Some of the samples, in the order of `index`."""
+        return type(self)(
+            self.inputs[index],
+            self.ids[index],
+            None if self.labels is None else self.labels[index],
+            None if self.labelled is None else self.labelled[index],
+        )
+
+    def concat(self, other: Self) -> Self:
+        """These samples, then the others; where only one side has labels, `labelled` says so.
+
+        Rows without a label hold zeros in `labels`, so that they can be indexed with.
+
+        Raises:
+            DataError: inputs or labels differ in shape.
+        """
+        _check_same_shape("inputs", self.inputs, other.inputs)
+        labels, labelled = None, None
+        if self.labels is not None or other.labels is not None:
+            mine, theirs = _filled(self, like=other), _filled(other, like=self)
+            _check_same_shape("labels", mine, theirs)
+            labels = torch.cat([mine, theirs])
+            labelled = torch.cat([self.label_mask(), other.label_mask()])
+        return type(self)(
+            torch.cat([self.inputs, other.inputs]),
+            torch.cat([self.ids, other.ids]),
+            labels,
+            None if labelled is None or bool(labelled.all()) else labelled,
+        )
+
+    def unlabelled(self) -> Self:
+        """The same samples without their labels."""
+        return type(self)(self.inputs, self.ids)
+
+    def label_mask(self) -> Tensor:
+        """`[N]` bool: which rows carry a label."""
+        if self.labelled is not None:
+            return self.labelled
+        return torch.full((len(self),), self.labels is not None, device=self.inputs.device)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DataSet:
+    """Everything a run reads: three labelled parts, perhaps an unlabelled one, and what they mean.
+
+    Args:
+        name: for people.
+        kind: what one sample is.
+        target_kind: what is to be predicted.
+        train: what models learn from.
+        validation: what they are selected on.
+        test: what is read once, at the end.
+        normalise: raw → model input, with constants from `train` alone.
+        num_outputs: C classes or labels, or O regression values.
+        transfer: samples without labels that a student may learn from as well.
+        classes: their names; `None` for regression.
+        features: names of table columns, signal channels or regression inputs, if known.
+        notes: what is odd about the data but no error, one sentence each.
+    """
+
+    name: str
+    kind: Kind
+    target_kind: TargetKind
+    train: Samples
+    validation: Samples
+    test: Samples
+    normalise: Normalise
+    num_outputs: int
+    transfer: Samples | None = None
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: `(C, H, W)`, `(C, L)` or `(F,)`."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def fingerprint(self) -> str:
+        """Hex digest of the contents: every sample of every part, and how they are normalised."""
+        digest = hashlib.sha256(
+            repr((self.kind, self.target_kind, self.classes, self.features)).encode()
+        )
+        for part in (self.train, self.validation, self.test, self.transfer):
+            tensors = () if part is None else (part.inputs, part.ids, part.labels, part.labelled)
+            _digest(digest, tensors)
+        _digest(digest, (self.normalise.mean, self.normalise.std))
+        digest.update(repr(self.normalise.scale).encode())
+        return digest.hexdigest()
+
+
+def _check_same_shape(name: str, mine: Tensor, theirs: Tensor) -> None:
+    if mine.shape[1:] != theirs.shape[1:] or mine.dtype != theirs.dtype:
+        raise DataError(
+            f"Samples whose {name} are {tuple(mine.shape[1:])} {mine.dtype} cannot be joined with "
+            f"{tuple(theirs.shape[1:])} {theirs.dtype}; bring both to one shape and type."
+        )
+
+
+def _filled(samples: Samples, *, like: Samples) -> Tensor:
+    """The labels of some samples, or as many zeros shaped as the labels of others."""
+    if samples.labels is not None:
+        return samples.labels
+    assert like.labels is not None, "at least one side has labels"
+    return like.labels.new_zeros(len(samples), *like.labels.shape[1:])
+
+
+def _digest(digest: "hashlib._Hash", tensors: Iterable[Tensor | None]) -> None:
+    for tensor in tensors:
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.data if array.size else b"")

@@ -1,0 +1,215 @@
+"""Everything that the `datasets` library reads: hub ids, csv, json, parquet, image folders.
+
+Local data are read without network; only a hub id makes a request.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from potstill.data.assembly import PARTS, Raw
+from potstill.data.options import JSON, Options, nearest
+from potstill.data.sources.columns import read_parts
+from potstill.data.sources.request import Request
+from potstill.errors import DataError, PotstillError, RecipeError, need
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+OPTIONS = frozenset(
+    {"path", "files", "config", "revision", "splits", "inputs", "label", "separator", "channels"}
+)
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+}
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+    "transfer": ("transfer", "unsupervised", "unlabelled", "unlabeled"),
+}
+
+
+def read(request: Request) -> Raw:
+    """One of two ways to say where the data are, and what is what in them.
+
+    - `path:` a hub id (`ylecun/mnist`, with `config:` and `revision:`), a csv, tsv, json, jsonl or
+      parquet file, a folder of such files or of images (one folder a class), or what
+      `save_to_disk` wrote. `splits: {test: validation}` renames splits.
+    - `files: {train: a.csv, test: b.csv}`.
+
+    `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
+    `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
+    `separator:` that of a csv file, `channels:` 1 or 3 for images.
+
+    Raises:
+        MissingExtra: `datasets` is not installed.
+        DataError: nothing there, or columns that cannot be used.
+    """
+    need("datasets", extra="data")
+    options = request.options
+    path, files = options.text("path"), options.mapping("files")
+    if (path is None) == (not files):
+        raise RecipeError("Data source `hf` needs either `path:` or `files: {train: ...}`.")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, _quietly():
+        if path is None:
+            name, loaded = "files", _from_files(files, options, cache=cache)
+        else:
+            name, loaded = Path(path).name, _from_path(path, options, cache=cache)
+        parts = _named_parts(loaded, options.mapping("splits"))
+        return read_parts(parts, request=request, name=name)
+
+
+def _from_path(path: str, options: Options, *, cache: str) -> "DatasetDict":
+    """All splits of a hub id, a file or a folder."""
+    local = Path(path).expanduser()
+    if local.is_file():
+        return _from_files({"train": path}, options, cache=cache)
+    if local.is_dir():
+        return _from_folder(local, options, cache=cache)
+    if local.suffix.lower() in {*FORMATS, ".npz", *IMAGES} or path[:1] in "./~":
+        raise DataError(f"There is no file `{path}`; check `path:` (relative to {Path.cwd()}).")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+        raise DataError(f"`path: {path}` is neither a file or folder here nor a hub id; check it.")
+    with _explained(path):
+        return need("datasets", extra="data").load_dataset(
+            path, options.text("config"), revision=options.text("revision")
+        )
+
+
+def _from_folder(folder: Path, options: Options, *, cache: str) -> "DatasetDict":
+    """A folder that `save_to_disk` wrote, or one of images, csv, json or parquet files."""
+    datasets = need("datasets", extra="data")
+    if (folder / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(str(folder))
+    if (folder / "state.json").is_file():
+        return datasets.DatasetDict(train=datasets.load_from_disk(str(folder)))
+    form = _folder_format(folder)
+    with _explained(str(folder)):
+        return datasets.load_dataset(
+            form, data_dir=str(folder), cache_dir=cache, **_reading(form, options, suffix=".csv")
+        )
+
+
+def _from_files(files: Mapping[str, JSON], options: Options, *, cache: str) -> "DatasetDict":
+    """Files by part, all of one format."""
+    checked = Options(files, known=PARTS, owner="`files:`")
+    paths = {part: Path(checked.required(part, why="a file")).expanduser() for part in files}
+    formats = {_file_format(path) for path in paths.values()}
+    if len(formats) > 1:
+        listed = " and ".join(sorted(formats))
+        raise DataError(f"`files:` mixes {listed}; give files of one format.")
+    (form,) = formats
+    first = next(iter(paths.values()))
+    with _explained(str(first)):
+        return need("datasets", extra="data").load_dataset(
+            form,
+            data_files={part: str(path) for part, path in paths.items()},
+            cache_dir=cache,
+            **_reading(form, options, suffix=first.suffix),
+        )
+
+
+def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str]:
+    """What the csv reader is told besides the files; other readers take nothing."""
+    separator = options.text("separator")
+    if separator is not None and form != "csv":
+        raise RecipeError(f"`separator:` is for csv files, and these are {form}; leave it out.")
+    if form != "csv":
+        return {}
+    return {"sep": separator or ("\t" if suffix.lower() == ".tsv" else ",")}
+
+
+def _file_format(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"There is no file `{path}`; check the path (relative to {Path.cwd()}).")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise DataError(
+            f"`{path}` is none of {', '.join(FORMATS)}; convert it, or use data source `npz` for "
+            "NumPy archives."
+        )
+    return FORMATS[suffix]
+
+
+def _folder_format(folder: Path) -> str:
+    """By the first file of a known kind, in order of names."""
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if suffix in IMAGES:
+            return "imagefolder"
+        if suffix in FORMATS:
+            return FORMATS[suffix]
+    raise DataError(
+        f"Folder `{folder}` holds no image and no {', '.join(FORMATS)} file; check `path:`."
+    )
+
+
+def _named_parts(loaded: "DatasetDict", splits: Mapping[str, JSON]) -> dict[str, "Dataset"]:
+    """Which split is which part: as told, else by name; a split is used once."""
+    told = Options(splits, known=PARTS, owner="`splits:`")
+    chosen = {part: name for part in splits if (name := told.text(part)) is not None}
+    for part, name in chosen.items():
+        if name not in loaded:
+            raise DataError(
+                f"There is no split `{name}` for the {part} part; {nearest(name, loaded)}"
+            )
+    for part, names in _SPLITS.items():
+        if part not in splits:
+            free = (n for n in names if n in loaded and n not in chosen.values())
+            if (found := next(free, None)) is not None:
+                chosen[part] = found
+    if "train" not in chosen and len(loaded) == 1:
+        chosen = {"train": next(iter(loaded))}
+    if "train" not in chosen:
+        raise DataError(
+            f"No split is called `train`, only {', '.join(f'`{n}`' for n in loaded)}; say which "
+            "one to learn from with `splits: {train: ...}`."
+        )
+    return {part: loaded[name] for part, name in chosen.items()}
+
+
+@contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """Turn what the reading libraries raise into one sentence."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, PotstillError):
+            raise
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise DataError(
+            f"`{place}` cannot be read ({reason}); check the file, or for a hub id its spelling, "
+            "`config:` and the network."
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep `datasets` from drawing bars and logging; its settings are put back afterwards."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        logging,
+    )
+
+    verbosity, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            enable_progress_bars()

@@ -1,0 +1,261 @@
+"""Charts of the answers: confusion, change per class, calibration, residuals.
+
+Shapes: N samples, C classes (or labels), O regression outputs.
+"""
+
+import numpy as np
+
+from potstill.report import answers as counting
+from potstill.report import wording
+from potstill.report.answers import Answers, Floats, Ints
+from potstill.report.figures import (
+    DASHES,
+    Chart,
+    Part,
+    axis,
+    color,
+    guide,
+    marker,
+    named_axis,
+    text,
+)
+from potstill.report.value_charts import predicted_chart, residual_chart
+
+MAX_MATRIX = 20  # classes; more than that are shown by their largest confusions
+_SHOWN_CLASSES = 20
+_FEWEST = 5  # answers in a bin of the reliability diagram
+
+
+def answer_charts(answers: Answers) -> list[Chart]:
+    """The charts that fit the kind of targets, in reading order."""
+    if answers.kind == "regression":
+        return [predicted_chart(answers), residual_chart(answers)]
+    if answers.kind == "multi_label":
+        scores = {role: counting.label_f1(answers, role) for role in answers.main_roles}
+        made = [_per_class(answers, "F1", scores)]
+    else:
+        counts = {role: counting.confusion(answers, role) for role in answers.main_roles}
+        recalls = {role: counting.recall(counts_CC) for role, counts_CC in counts.items()}
+        small = len(answers.names) <= MAX_MATRIX
+        confusion = _matrix if small else _top_confusions
+        made = [confusion(answers, counts), _per_class(answers, "recall", recalls)]
+    return [chart for chart in made if chart is not None]
+
+
+def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
+    """Mistakes are coloured; what is right stands as a number, so that it does not drown them."""
+    role = "distilled" if "distilled" in counts else answers.main_roles[-1]
+    counts_CC = counts[role]
+    rows = np.maximum(counts_CC.sum(axis=1, keepdims=True), 1e-9)
+    shares = counts_CC / rows
+    mistakes = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
+    names = answers.names
+    said = [[_cell(v) for v in row] for row in counts_CC]
+    hover = [
+        [
+            f"true {text(a)}, said {text(b)}<br>{s:.1%} of the class"
+            for b, s in zip(names, row, strict=True)
+        ]
+        for a, row in zip(names, shares, strict=True)
+    ]
+    heat = {
+        "type": "heatmap",
+        "z": mistakes.tolist(),
+        "text": said,
+        "texttemplate": "%{text}" if len(names) <= 12 else "",
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
+        "zmin": 0,
+        "zmax": float(np.nanmax(mistakes)) or 1.0 if len(names) > 1 else 1.0,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": True,
+    }
+    seeds = len(answers.by_role[role])
+    mean = f", mean of {seeds} seeds" if seeds > 1 else ""
+    plain = {"showgrid": False, "showline": False}
+    turned = {**plain, "autorange": "reversed"}
+    rows_shown, worst = _confusion_rows(answers, counts)
+    return Chart(
+        key="confusion",
+        title=f"What the {role} student confuses" if role != "teacher" else "What it confuses",
+        note=f"Samples by true class (rows) and answer (columns){mean}. The darker, the larger "
+        f"the part of the class that is mistaken; the diagonal is right. {worst}",
+        traces=[heat],
+        layout={
+            "xaxis": named_axis(names, {"title": {"text": "Answer"}, **plain}, limit=12),
+            "yaxis": named_axis(names, {"title": {"text": "True class"}, **turned}, limit=12),
+        },
+        height=max(320, 110 + 32 * len(names)),
+        columns=_CONFUSION_COLUMNS,
+        rows=rows_shown,
+    )
+
+
+_CONFUSION_COLUMNS = ("True class", "Answer", "Distilled", "Scratch")
+
+
+def _cell(value: float) -> str:
+    if value == 0:
+        return ""
+    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
+
+
+def _confusion_rows(
+    answers: Answers, counts: dict[str, Floats]
+) -> tuple[tuple[tuple[str, ...], ...], str]:
+    """The most frequent mistakes as rows of a table, and the first one as a sentence."""
+    role = "distilled" if "distilled" in counts else answers.main_roles[-1]
+    mistakes = counts[role] * (1 - np.eye(len(counts[role])))
+    pairs = np.dstack(np.unravel_index(np.argsort(-mistakes, axis=None)[:20], mistakes.shape))[0]
+    rows = tuple(
+        (
+            answers.names[a],
+            answers.names[b],
+            f"{mistakes[a, b]:.1f}",
+            f"{counts['scratch'][a, b]:.1f}" if "scratch" in counts else wording.NONE,
+        )
+        for a, b in pairs
+        if mistakes[a, b] > 0
+    )
+    if not rows:
+        return (), "There is no mistake."
+    return rows, f"Most often, {rows[0][0]} is taken for {rows[0][1]} ({rows[0][2]} times)."
+
+
+def _top_confusions(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
+    """The twenty largest confusions as bars, where a matrix would be too large to read."""
+    rows, worst = _confusion_rows(answers, counts)
+    if not rows:
+        return None
+    names = [f"{row[0][:18]} → {row[1][:18]}" for row in rows]
+    traces: list[Part] = []
+    for column, role in ((3, "scratch"), (2, "distilled")):
+        if rows[0][column] != wording.NONE:
+            said = [float(row[column]) for row in rows]
+            hover = f"{wording.role_name(role)}: %{{x:.1f}} times<extra></extra>"
+            points = {"x": said, "y": list(range(len(rows)))}
+            points = {**points, "marker": marker(role), "hovertemplate": hover}
+            traces.append({"type": "scatter", "mode": "markers", "cliponaxis": False, **points})
+    return Chart(
+        key="confusion",
+        title=f"The {len(rows)} most frequent mistakes of {len(answers.names)} classes",
+        note=f"True class → answer, in samples of the test data. {worst}",
+        traces=traces,
+        layout={
+            "xaxis": axis("Samples", {"rangemode": "tozero"}),
+            "yaxis": named_axis(names, {"autorange": "reversed"}, limit=40),
+        },
+        height=90 + 24 * len(rows),
+        columns=_CONFUSION_COLUMNS,
+        rows=rows,
+    )
+
+
+def _per_class(answers: Answers, measure: str, scores: dict[str, Floats]) -> Chart | None:
+    """One row a class with a marker for each role, ordered by what distillation changed."""
+    if "distilled" not in scores:
+        return None
+    reference = scores.get("scratch", scores["distilled"])
+    change = np.nan_to_num(scores["distilled"] - reference)
+    order = np.argsort(change, kind="stable")
+    if len(order) > _SHOWN_CLASSES:
+        half = _SHOWN_CLASSES // 2
+        order = np.concatenate([order[:half], order[-half:]])
+    names = [answers.names[i] for i in order]
+    traces: list[Part] = [_links(scores, order)] if "scratch" in scores else []
+    for role, values in scores.items():
+        hover = f"%{{customdata}}<br>{wording.role_name(role)}: %{{x:.1%}}<extra></extra>"
+        points = {"x": _clean(values[order]), "y": list(range(len(order)))}
+        said = {"customdata": [text(name) for name in names], "hovertemplate": hover}
+        style = {"marker": marker(role, size=10), "cliponaxis": False}
+        traces.append({"type": "scatter", "mode": "markers", **points, **said, **style})
+    chosen = "" if len(order) == len(change) else f" The {len(order)} largest changes are shown."
+    word = "label" if answers.kind == "multi_label" else "class"
+    return Chart(
+        key="classes",
+        title=_class_title(change, word),
+        note=f"{measure.capitalize()} of each {word}, ordered by the change from scratch to "
+        f"distilled.{chosen}",
+        traces=traces,
+        layout={
+            "xaxis": axis(measure.capitalize(), {"tickformat": ".3~%"}),
+            "yaxis": named_axis(names),
+        },
+        height=max(320, 100 + 26 * len(order)),
+        columns=(word.capitalize(), *(wording.role_name(r) for r in scores), "Change"),
+        rows=tuple(_class_row(answers.names[i], scores, int(i), change[i]) for i in order[::-1]),
+    )
+
+
+def _links(scores: dict[str, Floats], order: Ints) -> Part:
+    """A line from scratch to distilled in every row."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for place, i in enumerate(order):
+        x += [_number(scores["scratch"][i]), _number(scores["distilled"][i]), None]
+        y += [place, place, None]
+    return guide(x, y, width=3)
+
+
+def _class_title(change: Floats, word: str) -> str:
+    words = word + ("es" if word == "class" else "s")
+    better, worse = int((change > 0).sum()), int((change < 0).sum())
+    same = len(change) - better - worse
+    return f"{better} {words} better than scratch, {worse} worse" + f", {same} equal" * (same > 0)
+
+
+def _class_row(name: str, scores: dict[str, Floats], i: int, change: float) -> tuple[str, ...]:
+    shown = (wording.score(_number(v[i]), metric="recall") for v in scores.values())
+    return (name, *shown, wording.signed(float(change), metric="recall"))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _clean(values: Floats) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def reliability_chart(answers: Answers) -> Chart | None:
+    """How often each model is right when it says it is this sure."""
+    if answers.kind == "regression":
+        return None
+    ends = [0.5, 1] if answers.kind == "multi_label" or len(answers.names) == 2 else [0, 1]
+    traces: list[Part] = [guide(ends, ends)]
+    rows: list[tuple[str, ...]] = []
+    for role in answers.main_roles:
+        bins = counting.reliability(answers, role)
+        kept = bins.count >= _FEWEST
+        seen = {"x": bins.confidence[kept].tolist(), "y": bins.right[kept].tolist()}
+        line = {"color": color(role), "width": 2, "dash": DASHES[role]}
+        hover = (
+            f"{wording.role_name(role)} says %{{x:.1%}}<br>is right %{{y:.1%}} "
+            "of %{customdata} times<extra></extra>"
+        )
+        style = {"line": line, "marker": marker(role, size=9), "hovertemplate": hover}
+        many = {"customdata": bins.count[kept].tolist(), "cliponaxis": False}
+        traces.append({"type": "scatter", "mode": "lines+markers", **seen, **style, **many})
+        rows += [
+            (wording.role_name(role), f"{c:.1%}", f"{r:.1%}", f"{n:,}")
+            for c, r, n in zip(bins.confidence, bins.right, bins.count, strict=True)
+            if n
+        ]
+    percent = {"tickformat": ".0%"}
+    return Chart(
+        key="calibration",
+        title="Can its confidence be believed?",
+        note="On the diagonal, a model that says 80% is right 80 times out of 100. "
+        f"Below it the model is too sure, above it too modest. "
+        f"Bins of fewer than {_FEWEST} answers are left out.",
+        traces=traces,
+        layout={
+            "xaxis": axis("How sure the model says it is", percent),
+            "yaxis": axis("How often it is right", percent),
+        },
+        columns=("Model", "Says", "Is right", "Answers"),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,193 @@
+"""Lays a run out as one HTML page that needs nothing but itself: no network, no other file."""
+
+import base64
+import gzip
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from plotly.offline import get_plotlyjs
+
+from potstill.report import table, wording
+from potstill.report.answer_charts import answer_charts, reliability_chart
+from potstill.report.answers import read_answers
+from potstill.report.curves import role_curves
+from potstill.report.disagreements import find_disagreements
+from potstill.report.dots import score_dots
+from potstill.report.figures import Chart, Part
+from potstill.report.folder import RunFolder
+from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
+from potstill.report.records import Json, Results, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One of the numbers under the verdict."""
+
+    label: str
+    value: str
+    small: str = ""
+
+
+def render_page(run: RunFolder) -> str:
+    """The report of a run as HTML."""
+    results = run.results or Results(name=run.path.name)
+    answers = read_answers(run)
+    charts = {
+        "cost": _made(cost_chart(results, cost="size"), cost_chart(results, cost="latency")),
+        "seeds": _made(seed_chart(results)),
+        "curves": _curve_charts(run, results),
+        "answers": answer_charts(answers) if answers else [],
+        "calibration": _made(reliability_chart(answers)) if answers else [],
+    }
+    figures: dict[str, Part] = {
+        chart.key: {"data": chart.traces, "layout": {**chart.layout, "height": chart.height}}
+        for group in charts.values()
+        for chart in group
+    }
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            results=results,
+            finished=run.results is not None,
+            headline=headline_of(run),
+            dots=score_dots(results),
+            keys=key_figures(results),
+            rows=table.side_by_side(results),
+            charts=charts,
+            figures=finite(figures),
+            plotly=packed_plotly() if figures else "",
+            disagreements=find_disagreements(run, answers) if answers else None,
+            facts=flat(run.environment),
+            glossary=wording.GLOSSARY,
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates, with escaping on and the words of `wording` as filters."""
+    made = Environment(
+        loader=PackageLoader("potstill.report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters |= {
+        "role_name": wording.role_name,
+        "metric_name": wording.metric_name,
+        "seconds": wording.seconds,
+        "share": wording.share,
+    }
+    return made
+
+
+def finite(part: object) -> object:
+    """The same part of a figure with null for every number that JSON does not know."""
+    if isinstance(part, float):
+        return part if math.isfinite(part) else None
+    if isinstance(part, Mapping):
+        return {key: finite(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [finite(value) for value in part]
+    return part
+
+
+@cache
+def packed_plotly() -> str:
+    """The drawing library, compressed: the page unpacks it, and is a third of the size."""
+    squeezed = gzip.compress(get_plotlyjs().encode("utf-8"), compresslevel=9, mtime=0)
+    return base64.b64encode(squeezed).decode("ascii")
+
+
+def _made(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _curve_charts(run: RunFolder, results: Results) -> list[Chart]:
+    up = results.higher_is_better
+    primary = results.primary or _first_metric(run)
+    scores = role_curves(run.history, split="validation", metric=primary, higher_is_better=up)
+    losses = role_curves(run.history, split="train", metric=None, higher_is_better=False)
+    return _made(
+        curve_chart(scores, metric=primary) if primary else None, curve_chart(losses, metric=None)
+    )
+
+
+def _first_metric(run: RunFolder) -> str:
+    """Of an unfinished run, the first metric that was logged."""
+    return next((name for line in run.history for name in line.metrics), "")
+
+
+def headline_of(run: RunFolder) -> str:
+    """The verdict in a sentence, or how far an unfinished run came."""
+    if run.results is not None:
+        return wording.headline(run.results.verdict, metric=run.results.primary)
+    open_stages = [stage.name for stage in run.stages if stage.state not in ("done", "finished")]
+    where = f" It stopped at: {open_stages[0]}." if open_stages else ""
+    return f"This run has not finished, so there is no verdict yet.{where}"
+
+
+def key_figures(results: Results) -> tuple[Key, ...]:
+    """The numbers that the verdict stands on; those that are not known are left out."""
+    verdict, metric = results.verdict, results.primary
+    if verdict is None:
+        return ()
+    gain = f"{wording.signed(verdict.gain, metric=metric)} {wording.unit(metric)}"
+    keys = (
+        Key(
+            label="Gain over scratch",
+            value=gain if verdict.gain is not None else wording.NONE,
+            small=wording.interval(verdict.gain_ci95, metric=metric),
+        ),
+        Key(
+            label="Could it be chance?",
+            value=wording.p_value(verdict.p_value),
+            small=_test(verdict),
+        ),
+        Key(
+            label="Gap recovered",
+            value=wording.share(verdict.gap_recovered),
+            small="of the way from scratch to teacher",
+        ),
+        Key(
+            label="Retention",
+            value=wording.share(verdict.retention),
+            small="of the teacher's score",
+        ),
+        Key(
+            label="Agreement",
+            value=wording.share(verdict.agreement),
+            small="same answer as the teacher",
+        ),
+        Key(label="Speed-up", value=wording.times(verdict.speedup), small="against the teacher"),
+        Key(
+            label="Compression",
+            value=wording.times(verdict.compression),
+            small="against the teacher",
+        ),
+    )
+    return tuple(key for key in keys if key.value != wording.NONE)
+
+
+def _test(verdict: Verdict) -> str:
+    limit = f"below {verdict.alpha:g} counts" if verdict.alpha else ""
+    return ", ".join(part for part in (verdict.test, limit) if part)
+
+
+def flat(facts: Mapping[str, Json], *, above: str = "") -> list[tuple[str, str]]:
+    """Nested facts as lines: `versions · torch` → `2.15`."""
+    lines: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        name = f"{above} · {key}" if above else key
+        if isinstance(value, dict):
+            lines += flat(value, above=name)
+        elif name != "format" and value not in (None, [], ""):
+            said = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+            lines.append((name, said))
+    return lines

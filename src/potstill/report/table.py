@@ -1,0 +1,117 @@
+"""The side-by-side table of teacher, scratch and distilled, for the page and for Markdown."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from potstill.report import wording
+from potstill.report.records import ModelResult, Results, Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A figure, and in small what belongs to it: its interval, or its conditions."""
+
+    value: str
+    small: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One quantity for every role. `hint` says what it is; `group` starts a part of the table."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    hint: str = ""
+    group: str = ""
+    primary: bool = False
+
+
+def side_by_side(results: Results) -> tuple[Row, ...]:
+    """All quantities that at least one role has, in reading order."""
+    models = [results.models[role] for role in results.roles()]
+    rows = [*_quality(results, models), *_cost(models)]
+    return tuple(row for row in rows if any(cell.value != wording.NONE for cell in row.cells))
+
+
+def _quality(results: Results, models: list[ModelResult]) -> list[Row]:
+    names = dict.fromkeys([results.primary, *(m for model in models for m in model.test)])
+    rows = [
+        Row(
+            label=wording.metric_name(metric),
+            cells=tuple(_summary(model.test.get(metric), metric) for model in models),
+            group="Quality on the test data" if metric == results.primary else "",
+            hint="decides" if metric == results.primary else "",
+            primary=metric == results.primary,
+        )
+        for metric in names
+    ]
+    last = Row(
+        label=f"{wording.metric_name(results.primary)} at the last epoch",
+        cells=tuple(_summary(m.test_last.get(results.primary), results.primary) for m in models),
+        hint="without selecting the best epoch on the validation data",
+    )
+    calibration = dict.fromkeys(name for model in models for name in model.calibration)
+    return [*rows, last, *(_calibration(models, name) for name in calibration)]
+
+
+def _calibration(models: list[ModelResult], name: str) -> Row:
+    return Row(
+        label=wording.metric_name(name),
+        cells=tuple(_summary(model.calibration.get(name), name) for model in models),
+        hint="lower is better",
+    )
+
+
+def _summary(summary: Summary | None, metric: str) -> Cell:
+    if summary is None:
+        return Cell(value=wording.NONE)
+    value = wording.score(summary.mean, metric=metric)
+    return Cell(value=value, small=wording.spread(summary, metric=metric))
+
+
+def _cost(models: list[ModelResult]) -> list[Row]:
+    def row(label: str, show: Callable[[ModelResult], str], *, hint: str = "") -> Row:
+        return Row(label=label, cells=tuple(Cell(value=show(m)) for m in models), hint=hint)
+
+    first = row("Parameters", lambda m: wording.count(m.parameters))
+    parts = [
+        Row(label=first.label, cells=first.cells, group="What it costs"),
+        row("Size of the weights", lambda m: wording.size(m.bytes)),
+        row("FLOPs", lambda m: wording.count(m.flops), hint="for one sample"),
+    ]
+    latency = [
+        Row(
+            label=f"Latency {name}",
+            cells=tuple(_latency(model, name, alone=not shared) for model in models),
+            hint=shared,
+        )
+        for shared in [_shared_conditions(models)]
+        for name in ("p50", "p95")
+    ]
+    training = row("Training time", lambda m: wording.seconds(m.train_seconds), hint="one seed")
+    energy = row("Energy of training", lambda m: wording.energy(m.energy_wh), hint="an estimate")
+    return [*parts, *latency, training, energy]
+
+
+def _latency(model: ModelResult, name: str, *, alone: bool) -> Cell:
+    if model.latency_ms is None:
+        return Cell(value=wording.NONE)
+    value = model.latency_ms.p50 if name == "p50" else model.latency_ms.p95
+    small = conditions(model) if alone and name == "p50" else ""
+    return Cell(value=wording.milliseconds(value), small=small)
+
+
+def conditions(model: ModelResult) -> str:
+    """How the latency of a model was taken: `onnxruntime, 1 thread, batch 1`."""
+    taken = model.latency_ms
+    if taken is None:
+        return ""
+    threads = f"{taken.threads} thread{'s' * (taken.threads != 1)}" if taken.threads else ""
+    batch = f"batch {taken.batch}" if taken.batch else ""
+    return ", ".join(part for part in (taken.engine, threads, batch) if part)
+
+
+def _shared_conditions(models: list[ModelResult]) -> str:
+    """The conditions if all timed models share them, else nothing."""
+    found = {conditions(model) for model in models if model.latency_ms}
+    return found.pop() if len(found) == 1 else ""

@@ -158,10 +158,10 @@ def _verdict(results: Tree, role: str) -> str:
 
 def _limits(results: Tree, model: Tree) -> str:
     test = _count(_tree(results, "data").get("test"))
+    spread = "Intervals show the spread over seeds, not over other test sets."
     lines = [
-        f"- The figures come from one reading of one test set ({test} samples). Intervals show the "
-        "spread over seeds, not over other test sets.",
-        "- Not examined: other sources of data, shifted or damaged inputs, fairness between groups.",
+        f"- The figures come from one reading of one test set ({test} samples). {spread}",
+        "- Not examined: other sources of data, damaged inputs, fairness between groups.",
         "- A student learns its teacher's mistakes too.",
     ]
     if model.get("latency_ms"):

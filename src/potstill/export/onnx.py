@@ -198,7 +198,6 @@ def _write(proto: onnx.ModelProto, path: Path) -> Path:
                 str(draft),
                 save_as_external_data=is_large,
                 location=f"{path.name}.data" if is_large else None,
-                size_threshold=0,
             )
             onnx.checker.check_model(str(draft), full_check=True)
             for written in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
@@ -208,7 +207,7 @@ def _write(proto: onnx.ModelProto, path: Path) -> Path:
             f"{path} cannot be written ({error.strerror or error}); make room, or choose a folder "
             "that you may write to."
         ) from error
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"The exported graph is not valid ONNX ({str(error).strip().splitlines()[0][:300]}); "
             "try another `opset`."

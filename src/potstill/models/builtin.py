@@ -33,7 +33,8 @@ def _thin(depth: int, *, stem: int = 16, factor: int = 1) -> _Architecture:
     """A ResNet of depth 6n + 2 in three stages."""
     widths = (16 * factor, 32 * factor, 64 * factor)
     blocks = ((depth - 2) // 6,) * 3
-    return _Architecture(resnet_cifar, {"stem": stem, "widths": widths, "blocks": blocks})
+    arguments: dict[str, Value] = {"stem": stem, "widths": widths, "blocks": blocks}
+    return _Architecture(resnet_cifar, {**arguments, "bottleneck": False})
 
 
 def _full(blocks: tuple[int, ...], *, bottleneck: bool) -> _Architecture:

@@ -1,10 +1,10 @@
 """Image classifiers of Hugging Face Transformers: from a folder, from the hub, or from a type.
 
 The wrapper answers with the tensor of logits. For taps, layers are called `model.<name in
-Transformers>`, such as `model.vit.encoder.layer.0`.
+Transformers>`, such as `model.vit.layers.0`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
@@ -18,7 +18,13 @@ from potstill.models.options import nearest, refuse_unknown
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-_OPTIONS = ("pretrained", "config_only", "model_type", "config", "trust_remote_code")
+_OPTIONS = ("pretrained", "config_only", "model_type", "config", "new_head", "trust_remote_code")
+
+# What the data, the name or the library decide, and what only describes.
+_DECIDED = frozenset(
+    {"_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type", "num_labels"}
+    | {"problem_type", "transformers_version"}
+)
 
 
 @final
@@ -52,7 +58,8 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     The name is a local folder, a hub id, or, with the option `model_type`, anything. Options:
     `pretrained: true` allows fetching a hub id; `config_only: true` takes a folder's config and
     random weights; `model_type: vit` builds from the type's defaults, with random weights, changed
-    by the mapping `config`; `trust_remote_code: true` runs code from the hub, with `--trust`.
+    by the mapping `config`; `new_head: true` starts a head of other classes anew;
+    `trust_remote_code: true` runs code that comes with the model, with `--trust`.
 
     Raises:
         ModelError: for an unknown type or option, missing weights, or weights that do not fit.
@@ -60,7 +67,7 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if Transformers is not installed.
     """
     refuse_unknown(config.options, _OPTIONS, model=config.name)
-    flags = {name: _flag(config, name) for name in ("pretrained", "config_only")}
+    flags = {name: _flag(config, name) for name in ("pretrained", "config_only", "new_head")}
     remote_code = _flag(config, "trust_remote_code")
     if remote_code and not trust:
         raise UntrustedCode(
@@ -77,17 +84,21 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     auto = transformers.AutoModelForImageClassification
     try:
         if with_weights:
-            inner = auto.from_pretrained(
+            inner, info = auto.from_pretrained(
                 config.name,
                 config=settings,
+                dtype=torch.float32,
                 local_files_only=not flags["pretrained"],
-                ignore_mismatched_sizes=flags["pretrained"],
+                ignore_mismatched_sizes=True,  # reported below
                 trust_remote_code=remote_code,
+                output_loading_info=True,
             )
         else:
-            inner = auto.from_config(settings, trust_remote_code=remote_code)
+            inner = auto.from_config(settings, dtype=torch.float32, trust_remote_code=remote_code)
+            info = {}
     except Exception as error:
         raise _refused(config, error) from error
+    _check_loaded(config, info, new_head=flags["new_head"])
     return HuggingFaceClassifier(inner.train())
 
 
@@ -97,8 +108,7 @@ def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfi
         return config
     settings: dict[str, Json] = dict(model.settings())
     kind = str(settings.pop("model_type"))
-    for name in ("transformers_version", "architectures", "id2label", "label2id", "dtype"):
-        settings.pop(name, None)
+    settings = {name: value for name, value in settings.items() if name not in _DECIDED}
     return ModelConfig(
         source=config.source,
         name=config.name,
@@ -120,7 +130,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
             f"{nearest(kind, huggingface_names())}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, [*defaults.to_dict(), *dir(defaults)], model=kind)
+    refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED, model=kind)
     fitted: dict[str, Json] = {}
     if len(config.input_shape) == 3:
         channels, height, width = config.input_shape
@@ -151,8 +161,34 @@ def _from_folder_or_hub(
         raise _refused(config, error) from error
 
 
+def _check_loaded(
+    config: ModelConfig, info: Mapping[str, Iterable[object]], *, new_head: bool
+) -> None:
+    """Refuse weights that left parts of the model at random, unless it is a new head's part."""
+    misfits = [m for m in info.get("mismatched_keys", ()) if isinstance(m, tuple)]
+    for name, found, wanted in misfits:
+        is_head = wanted[0] == config.num_outputs and tuple(found[1:]) == tuple(wanted[1:])
+        if not (new_head and is_head):
+            step = (
+                "use data with the same classes, or set `new_head: true` to start the last layer "
+                "anew"
+                if is_head
+                else "drop the options that change its layers"
+            )
+            raise ModelError(
+                f"The weights of `{config.name}` have `{name}` of shape {list(found)} and "
+                f"{list(wanted)} is needed for {config.num_outputs} outputs: {step}."
+            )
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    if missing and not new_head:
+        raise ModelError(
+            f"The weights of `{config.name}` lack {len(missing)} tensors of the classifier, such "
+            f"as `{missing[0]}`: use a fine-tuned one, or set `new_head: true` to train them."
+        )
+
+
 def _flag(
-    config: ModelConfig, name: Literal["pretrained", "config_only", "trust_remote_code"]
+    config: ModelConfig, name: Literal["pretrained", "config_only", "new_head", "trust_remote_code"]
 ) -> bool:
     value = config.options.get(name, False)
     if not isinstance(value, bool):
@@ -166,6 +202,5 @@ def _refused(config: ModelConfig, error: Exception) -> ModelError:
     first = str(error).strip().partition("\n")[0]
     return ModelError(
         f"Transformers could not build `{config.name}` with {config.num_outputs} outputs "
-        f"({first}): check the folder or id, the options, and that the number of classes is the "
-        "one the weights were trained for."
+        f"({first}): check the folder or id and the options."
     )

@@ -62,7 +62,7 @@ def resnet_cifar(
     stem: int,
     widths: tuple[int, ...],
     blocks: tuple[int, ...],
-    bottleneck: bool = False,
+    bottleneck: bool,
 ) -> nn.Sequential:
     """Stages of residual blocks: `stem`, `layer1`, `layer2`, …, `pool`, `fc`.
 

@@ -1,20 +1,19 @@
 """Models in folders: `model.safetensors` beside the `config.json` that builds them again."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from potstill.errors import ModelError, StorageError
+from potstill.errors import ModelError
 from potstill.models.config import Json, ModelConfig
 from potstill.models.huggingface import rebuildable_huggingface
 from potstill.models.initial import seeded
 from potstill.models.options import refuse_unknown
 from potstill.models.sources import build
-from potstill.models.weights import fit_weights, read_weights, write_weights
+from potstill.models.weights import fit_weights, read_weights, replacing, write_weights
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -34,17 +33,8 @@ def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> Path:
     weights, described = folder / WEIGHTS, folder / CONFIG
     text = json.dumps(_rebuildable(model, config).to_json(), indent=2) + "\n"
     write_weights(model, weights)
-    temporary = described.with_name(f".{described.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(described) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(described)
-    except OSError as error:
-        raise StorageError(
-            f"The config could not be written to {described} ({error.strerror}): check the space "
-            "and the permissions there."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return weights
 
 
@@ -82,8 +72,9 @@ def load_file_source(config: ModelConfig, *, trust: bool) -> nn.Module:
         raise ModelError(
             f"The option `new_head` of `{path}` is {new_head!r}; it must be true or false."
         )
+    architecture = _architecture(config)
     weights = read_weights(path / WEIGHTS if path.is_dir() else path)
-    model = build(_architecture(config), trust=trust)
+    model = build(architecture, trust=trust)
     fit_weights(model, weights, origin=str(path), num_outputs=config.num_outputs, new_head=new_head)
     return model
 
@@ -96,7 +87,9 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
         case "hf":
             return rebuildable_huggingface(model, config)
         case "timm" | "torchvision":
-            options = {k: v for k, v in config.options.items() if k != "pretrained"}
+            options = {
+                k: v for k, v in config.options.items() if k not in ("pretrained", "new_head")
+            }
             return replace(config, options=options)
     return config
 

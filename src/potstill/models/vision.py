@@ -31,10 +31,11 @@ def torchvision_names() -> tuple[str, ...]:
 
 
 def build_timm(config: ModelConfig) -> nn.Module:
-    """A model of timm; the options are those of `timm.create_model`, `pretrained` among them.
+    """A model of timm; the options are those of `timm.create_model`, and `new_head`.
 
-    Weights are random unless `pretrained` is true, which fetches them from the hub. The first
-    convolution and the head follow the data; the image size too, for models that fix it.
+    Weights are random unless `pretrained` is true, which fetches them from the hub; with
+    `new_head: true` their last layer may be of other classes, and starts anew. The first
+    convolution follows the data; the image size too, for models that fix it.
 
     Raises:
         ModelError: for an unknown name or option, or an input that the model refuses.
@@ -42,7 +43,10 @@ def build_timm(config: ModelConfig) -> nn.Module:
     """
     timm = need("timm", extra="vision")
     options = dict(config.options)
-    pretrained = _take_pretrained(options, model=config.name)
+    pretrained, new_head = (
+        _take_flag(options, flag, config) for flag in ("pretrained", "new_head")
+    )
+    channels, *size = _image(config)
     if config.name.startswith(_HUB):
         if not pretrained:
             raise ModelError(
@@ -55,15 +59,17 @@ def build_timm(config: ModelConfig) -> nn.Module:
     else:
         known = timm.get_pretrained_cfg(config.name)
         if known is not None and known.fixed_input_size:
-            options.setdefault("img_size", list(_image(config)[1:]))
-    if isinstance(size := options.get("img_size"), list):
-        options["img_size"] = tuple(size)
+            options.setdefault("img_size", size)
+        if known is not None and pretrained and not new_head:
+            _check_head(config, int(known.num_classes))
+    if isinstance(asked := options.get("img_size"), list):
+        options["img_size"] = tuple(asked)
     try:
         model: nn.Module = timm.create_model(
             config.name,
             pretrained=pretrained,
             num_classes=config.num_outputs,
-            in_chans=_image(config)[0],
+            in_chans=channels,
             **options,
         )
     except Exception as error:
@@ -72,11 +78,12 @@ def build_timm(config: ModelConfig) -> nn.Module:
 
 
 def build_torchvision(config: ModelConfig) -> nn.Module:
-    """A classifier of torchvision; the options are its builder's, and `pretrained`.
+    """A classifier of torchvision; the options are its builder's, `pretrained` and `new_head`.
 
-    Weights are random unless `pretrained` is true, which fetches torchvision's default ones and
-    gives them a new head. Where the images have not three channels, the first convolution is
-    replaced, its weights averaged over the colours.
+    Weights are random unless `pretrained` is true, which fetches torchvision's default ones; with
+    `new_head: true` their last layer may be of other classes, and starts anew. Where the images
+    have not three channels, the first convolution is replaced, its weights averaged over the
+    colours.
 
     Raises:
         ModelError: for an unknown name or option, or an input that the model refuses.
@@ -84,7 +91,9 @@ def build_torchvision(config: ModelConfig) -> nn.Module:
     """
     models = need("torchvision.models", extra="vision")
     options = dict(config.options)
-    pretrained = _take_pretrained(options, model=config.name)
+    pretrained, new_head = (
+        _take_flag(options, flag, config) for flag in ("pretrained", "new_head")
+    )
     names = torchvision_names()
     if config.name not in names:
         raise ModelError(f"torchvision has no model `{config.name}`: {nearest(config.name, names)}")
@@ -101,30 +110,33 @@ def build_torchvision(config: ModelConfig) -> nn.Module:
     except Exception as error:
         raise _refused("torchvision", config, error, pretrained=pretrained) from error
     if pretrained:
-        replace_head(model, config.num_outputs)
+        replace_head(model, config, allowed=new_head)
     if channels != _COLOURS:
         replace_first_conv(model, channels)
     return model
 
 
-def replace_head(model: nn.Module, num_outputs: int) -> None:
-    """Put a new linear layer of `num_outputs` in the place of the last one, if they differ.
+def replace_head(model: nn.Module, config: ModelConfig, *, allowed: bool) -> None:
+    """Put a new linear layer in the place of the last one, if the number of outputs differs.
 
     Raises:
-        ModelError: if the model's last layer with weights is not linear.
+        ModelError: if it differs and that is not allowed, or the last layer is not linear.
     """
     layers = [
         (name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)
     ]
     name, last = layers[-1]
+    outputs = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    if outputs == config.num_outputs:
+        return
+    if not allowed:
+        _check_head(config, outputs)
     if not isinstance(last, nn.Linear):
         raise ModelError(
-            f"The last layer of this {type(model).__name__} is not linear, so its head cannot be "
-            f"replaced by one of {num_outputs} outputs: choose another model, or random weights."
+            f"The last layer of `{config.name}` is not linear, so its head cannot be replaced by "
+            f"one of {config.num_outputs} outputs: choose another model, or random weights."
         )
-    if last.out_features != num_outputs:
-        new = nn.Linear(last.in_features, num_outputs, bias=last.bias is not None)
-        _replace(model, name, new)
+    _replace(model, name, nn.Linear(last.in_features, config.num_outputs, last.bias is not None))
 
 
 def replace_first_conv(model: nn.Module, channels: int) -> None:
@@ -171,13 +183,22 @@ def _square(name: str, height: int, width: int) -> int:
     return height
 
 
-def _take_pretrained(options: dict[str, Json], *, model: str) -> bool:
-    pretrained = options.pop("pretrained", False)
-    if not isinstance(pretrained, bool):
+def _take_flag(options: dict[str, Json], flag: str, config: ModelConfig) -> bool:
+    value = options.pop(flag, False)
+    if not isinstance(value, bool):
         raise ModelError(
-            f"The option `pretrained` of `{model}` is {pretrained!r}; it must be true or false."
+            f"The option `{flag}` of `{config.name}` is {value!r}; it must be true or false."
         )
-    return pretrained
+    return value
+
+
+def _check_head(config: ModelConfig, outputs: int) -> None:
+    if outputs != config.num_outputs:
+        raise ModelError(
+            f"The pretrained `{config.name}` has {outputs} outputs and {config.num_outputs} are "
+            "needed: use data with the same classes, or set `new_head: true` to keep the rest and "
+            "start the last layer anew."
+        )
 
 
 def _refused(

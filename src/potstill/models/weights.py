@@ -2,7 +2,8 @@
 
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -38,18 +39,29 @@ def write_weights(model: nn.Module, path: Path) -> None:
         storage = value.untyped_storage().data_ptr()
         kept[name] = value.clone() if storage in storages else value
         storages.add(storage)
+    with replacing(path) as temporary:
+        save_file(kept, temporary, metadata={"format": "pt"})
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Within, write to the temporary path given; afterwards it takes the place of `path`.
+
+    Raises:
+        StorageError: if writing fails; an earlier file is left as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(kept, temporary)
+        yield temporary
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise StorageError(
-            f"The weights could not be written to {path} ({error}): check the space and the "
-            "permissions there."
+            f"{path} could not be written ({error}): check the space and the permissions there."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -110,9 +122,7 @@ def fit_weights(
         present = next((name for name in group if name in given), None)
         for name in group if present is not None else ():
             given.setdefault(name, given[present or name])
-    head = [
-        name for name in state if name in given and _is_head(state[name], given[name], num_outputs)
-    ]
+    head = _head_of_other_classes(state, given, num_outputs)
     if head and new_head:
         given.update({name: state[name] for name in head})
     elif head:
@@ -156,13 +166,19 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _is_head(own: Tensor, other: Tensor, num_outputs: int) -> bool:
-    """Whether two tensors differ only in the number of outputs."""
-    return (
-        own.dim() == other.dim() > 0
-        and own.shape[0] == num_outputs != other.shape[0]
-        and own.shape[1:] == other.shape[1:]
+def _head_of_other_classes(
+    state: Mapping[str, Tensor], given: Mapping[str, Tensor], num_outputs: int
+) -> list[str]:
+    """The tensors of the last layer, if they alone differ, and only in the number of outputs."""
+    differ = [n for n in state if n in given and state[n].shape != given[n].shape]
+    only_outputs = all(
+        state[n].dim() == given[n].dim() > 0
+        and state[n].shape[0] == num_outputs
+        and state[n].shape[1:] == given[n].shape[1:]
+        for n in differ
     )
+    is_last = bool(differ) and differ[-1] == list(state)[-1]
+    return differ if only_outputs and is_last else []
 
 
 def _find_state(found: object) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from potstill.errors import DataError, ExportError
 from potstill.export.shipped import Shipped, evaluating
 
 BATCH_SIZES = (1, 7, 64)
+SMALLEST_SCALE = 1e-3  # logits below this are not looked at relatively
 SINGLE_ROWS = 16  # rows that are run one by one; each batch size starts from the first row
 
 
@@ -46,7 +47,7 @@ def check_parity(
     """Run an ONNX file and the model it came from on the same samples, and compare.
 
     The file is run with batches of 1 (the first 16 rows), 7 and 64. The difference is relative to
-    the scale of the logits: `max |file - model| / max(1, max |model|)`.
+    the scale of the logits: `max |file - model| / max |model|` (the divisor is at least 0.001).
 
     Args:
         model: the student, in torch; left as it was found; compared in float32 on the CPU.
@@ -82,7 +83,7 @@ def check_parity(
         differences.append(np.abs(got - reference).ravel())
         agreeing.append(_agreement(got, reference, kind))
     difference = np.nan_to_num(np.concatenate(differences), nan=np.inf)
-    scale = max(1.0, float(np.abs(expected).max()))
+    scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
     parity = Parity(
         format=1,
         max_difference=float(difference.max()),

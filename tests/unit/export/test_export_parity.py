@@ -85,6 +85,23 @@ def test_the_limit_is_relative_to_the_scale_of_the_logits(
     assert parity["relative"] < parity["max_difference"]
 
 
+def test_small_logits_are_compared_at_their_own_scale(
+    exported: tuple[nn.Sequential, Path],
+) -> None:
+    model, path = exported
+    with torch.no_grad():
+        for parameter in model[3].parameters():
+            parameter.mul_(0.01)
+    export_onnx(model, rows(2), path)
+
+    parity = check_parity(model, path, rows(20))
+
+    assert parity["scale"] < 0.5
+    shift_weights(path, by=1e-4)  # little beside 1, much beside these logits
+    with pytest.raises(ExportError, match="does not answer"):
+        check_parity(model, path, rows(20))
+
+
 def test_decisions_that_differ_are_refused(exported: tuple[nn.Sequential, Path]) -> None:
     model, path = exported
     shift_weights(path, by=1.0)

@@ -74,6 +74,11 @@ class Teacher(ABC):
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The teacher's signals for a batch, without gradient; `features` has `layers`."""
 
+    @property
+    def reads_raw(self) -> bool:
+        """Whether batches must carry `raw` inputs for this teacher."""
+        return False
+
     def to(self, device: torch.device) -> Self:
         """Move to a device. Teachers that do not live on one stay as they are."""
         return self

@@ -48,8 +48,10 @@ class Learning:
     augment: Augment | None = None
     mix: Mix | None = None
 
-    def feed(self, samples: Samples, data: DataSet, *, seed: int, device: object) -> Feed:
-        """The batches of the training part."""
+    def feed(
+        self, samples: Samples, data: DataSet, *, seed: int, device: object, raw: bool = False
+    ) -> Feed:
+        """The batches of the training part; with `raw` inputs for teachers that read them."""
         augment = None if self.augment is None else replace(self.augment, seed=seed)
         return Feed(
             samples=samples,
@@ -60,7 +62,7 @@ class Learning:
             mix=self.mix,
             device=str(device),
             num_classes=data.num_outputs,
-            keep_raw=True,
+            keep_raw=raw,
         )
 
 

@@ -103,7 +103,8 @@ class Pipeline:
 
     def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> None:
         e = self._experiment
-        feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device)
+        raw = teacher is not None and teacher.reads_raw
+        feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = e.student.make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0)
         shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)

@@ -62,7 +62,11 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
         runtime=shop.runtime,
     )
     feed = task.learning.feed(
-        task.samples, experiment.data, seed=task.seed, device=shop.runtime.device
+        task.samples,
+        experiment.data,
+        seed=task.seed,
+        device=shop.runtime.device,
+        raw=task.teacher is not None and task.teacher.reads_raw,
     )
     agreement = distiller.prepare(feed.batch(0, 0))
     for line in agreement.pairing:

@@ -92,6 +92,11 @@ class Ensemble(Teacher):
         how = f"{self._weights} {self._combine} {self._confidence} {self._multi_label}"
         return digest([*(t.fingerprint() for t in self._teachers), how])
 
+    @property
+    def reads_raw(self) -> bool:
+        """If any member does."""
+        return any(t.reads_raw for t in self._teachers)
+
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The combined answer."""
         answers = [_dense(t.signals(batch)) for t in self._teachers]

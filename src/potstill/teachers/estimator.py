@@ -63,6 +63,11 @@ class EstimatorTeacher(Teacher):
 
         return digest([pickle.dumps(self.estimator), self._kind, str(self._raw_inputs)])
 
+    @property
+    def reads_raw(self) -> bool:
+        """As it was made."""
+        return self._raw_inputs
+
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The estimator's answer as logits."""
         source = batch.raw if self._raw_inputs else batch.inputs

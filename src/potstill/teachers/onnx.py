@@ -52,6 +52,11 @@ class OnnxTeacher(Teacher):
         """Digest of the file and of how it is fed."""
         return digest([self._path.read_bytes(), str(self._raw_inputs), str(self._probabilities)])
 
+    @property
+    def reads_raw(self) -> bool:
+        """As it was made."""
+        return self._raw_inputs
+
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Run the file on the batch."""
         source = batch.raw if self._raw_inputs else batch.inputs

@@ -41,6 +41,11 @@ class Relabelled(Teacher):
         """The teacher's and the map's."""
         return digest([self._teacher.fingerprint(), str(self._map.tolist())])
 
+    @property
+    def reads_raw(self) -> bool:
+        """As the teacher."""
+        return self._teacher.reads_raw
+
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The teacher's signals, columns chosen by the map."""
         inner = self._teacher.signals(batch, layers=layers)

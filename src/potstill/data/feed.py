@@ -17,15 +17,20 @@ from potstill.signals import Batch
 CACHE_LIMIT = 1 << 30
 """Bytes of normalised float32 inputs that a feed keeps, so that a batch is one look-up."""
 
+EPOCHS = 1_000_003
+"""How far the orders of two neighbouring seeds lie apart; a prime above any number of epochs."""
+
 
 @final
 @dataclass(kw_only=True, eq=False)
 class Feed:
     """The batches of every epoch, in an order that depends on nothing but the seed.
 
-    Epoch e visits `torch.randperm(N, generator=Generator().manual_seed((seed << 32) + e))` in
-    consecutive slices, so a run can go on in the middle of an epoch. Inputs are moved to the device
-    once. With `augment`, epoch e shows view e + 1 of each sample; without it, view 0.
+    Epoch e visits `torch.randperm(N, generator=Generator().manual_seed(1_000_003 * seed + e))` in
+    consecutive slices, so a run can go on in the middle of an epoch. (The generator looks at the
+    low 32 bits alone; seeds below 4,294 and epochs below a million have orders of their own.)
+    Inputs are moved to the device once. With `augment`, epoch e shows view e + 1 of each sample;
+    without it, view 0.
 
     Args:
         samples: what to go through; unlabelled ones may be among them.
@@ -151,7 +156,7 @@ class Feed:
     def _drawn_order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.samples))
-        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
+        generator = torch.Generator().manual_seed(EPOCHS * self.seed + epoch)
         return torch.randperm(len(self.samples), generator=generator)
 
     def _check(self) -> None:

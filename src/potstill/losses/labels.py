@@ -10,6 +10,9 @@ from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
 
+_CLASSES = Needs(student_logits=True, labels=True, min_classes=2, kinds=ONE_OF_MANY)
+_SEVERAL = Needs(student_logits=True, labels=True, kinds=frozenset({"multi_label"}))
+
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -38,7 +41,7 @@ class CrossEntropy(RowTerm):
 
     def needs(self) -> Needs:
         """Student logits of two classes or more, and labels."""
-        return Needs(student_logits=True, labels=True, min_classes=2, kinds=ONE_OF_MANY)
+        return _CLASSES
 
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
         """As in `RowTerm`."""
@@ -64,7 +67,7 @@ class BinaryCrossEntropy(RowTerm):
 
     def needs(self) -> Needs:
         """Student logits, and labels of the multi-label kind."""
-        return Needs(student_logits=True, labels=True, kinds=frozenset({"multi_label"}))
+        return _SEVERAL
 
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
         """As in `RowTerm`."""

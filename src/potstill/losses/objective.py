@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ class Objective:
         terms = {name: s.detach() for name, s in zip(self.names, shares, strict=True)}
         return ObjectiveValue(loss, terms)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The keys that the terms are logged under; a second `kd` is `kd_2`."""
         names: list[str] = []

@@ -28,6 +28,7 @@ class Plain(Term):
 
 
 TEXTBOOK = 0.9 * L.KD(temperature=4) + 0.1 * L.CrossEntropy()
+SOFT = L.JSD() + L.ReverseKL() + L.ProbabilityMSE() + L.KD(standardise=True) + L.LogitMSE()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,9 @@ def test_global_counts_must_be_one_for_each_term() -> None:
         TEXTBOOK(student, teacher, Target(6, torch.arange(6) % 5), (6,))
 
 
-@pytest.mark.parametrize("objective", [TEXTBOOK, L.DKD() + L.DIST() + L.WTTM() + L.NKD()], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [TEXTBOOK, L.DKD() + L.DIST() + L.WTTM() + L.NKD(), SOFT], ids=repr
+)
 def test_no_value_is_ever_asked_back_from_the_device(objective: L.Objective) -> None:
     # On the meta device there are no values: .item(), bool() or boolean indexing would raise.
     student = Signals(Logits(torch.randn(6, 5, device="meta", requires_grad=True)))

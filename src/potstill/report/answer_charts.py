@@ -9,21 +9,20 @@ from potstill.report import answers as counting
 from potstill.report import wording
 from potstill.report.answers import Answers, Floats, Ints
 from potstill.report.figures import (
-    DASHES,
     Chart,
     Part,
     axis,
-    color,
     guide,
     marker,
     named_axis,
+    shortened,
     text,
 )
 from potstill.report.value_charts import predicted_chart, residual_chart
 
 MAX_MATRIX = 20  # classes; more than that are shown by their largest confusions
+_MOST_NUMBERED = 12  # classes whose cells have room for numbers
 _SHOWN_CLASSES = 20
-_FEWEST = 5  # answers in a bin of the reliability diagram
 
 
 def answer_charts(answers: Answers) -> list[Chart]:
@@ -50,7 +49,7 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
     shares = counts_CC / rows
     mistakes = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
     names = answers.names
-    said = [[_cell(v) for v in row] for row in counts_CC]
+    said = [[_cell(value) for value in row] for row in counts_CC]
     hover = [
         [
             f"true {text(a)}, said {text(b)}<br>{s:.1%} of the class"
@@ -62,7 +61,7 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
         "type": "heatmap",
         "z": mistakes.tolist(),
         "text": said,
-        "texttemplate": "%{text}" if len(names) <= 12 else "",
+        "texttemplate": "%{text}" if len(names) <= _MOST_NUMBERED else "",
         "hovertext": hover,
         "hoverinfo": "text",
         "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
@@ -81,17 +80,35 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
     return Chart(
         key="confusion",
         title=f"What the {role} student confuses" if role != "teacher" else "What it confuses",
-        note=f"Samples by true class (rows) and answer (columns){mean}. The darker, the larger "
-        f"the part of the class that is mistaken; the diagonal is right. {worst}",
-        traces=[heat],
+        note=f"Samples by true class (rows) and answer (columns){mean}. The stronger the "
+        f"colour, the larger the part of the class that is mistaken; the diagonal is right. "
+        f"{worst}",
+        traces=[heat, _diagonal(said)],
         layout={
-            "xaxis": named_axis(names, {"title": {"text": "Answer"}, **plain}, limit=12),
-            "yaxis": named_axis(names, {"title": {"text": "True class"}, **turned}, limit=12),
+            "xaxis": named_axis(names, plain, title="Answer", limit=12),
+            "yaxis": named_axis(names, turned, title="True class", limit=12),
         },
-        height=max(320, 110 + 32 * len(names)),
+        height=max(340, 90 + 36 * len(names)),
         columns=_CONFUSION_COLUMNS,
         rows=rows_shown,
     )
+
+
+def _diagonal(said: list[list[str]]) -> Part:
+    """The right answers, as quiet numbers."""
+    places = range(len(said))
+    return {
+        "type": "heatmap",
+        "z": [[0 if a == b else None for b in places] for a in places],
+        "text": [[said[a][b] if a == b else "" for b in places] for a in places],
+        "texttemplate": "%{text}" if len(said) <= _MOST_NUMBERED else "",
+        "textfont": {"color": "var(--muted)"},
+        "colorscale": [[0, "var(--card)"], [1, "var(--card)"]],
+        "showscale": False,
+        "hoverinfo": "skip",
+        "xgap": 2,
+        "ygap": 2,
+    }
 
 
 _CONFUSION_COLUMNS = ("True class", "Answer", "Distilled", "Scratch")
@@ -114,15 +131,20 @@ def _confusion_rows(
         (
             answers.names[a],
             answers.names[b],
-            f"{mistakes[a, b]:.1f}",
-            f"{counts['scratch'][a, b]:.1f}" if "scratch" in counts else wording.NONE,
+            _times(mistakes[a, b]),
+            _times(counts["scratch"][a, b]) if "scratch" in counts else wording.NONE,
         )
         for a, b in pairs
         if mistakes[a, b] > 0
     )
     if not rows:
         return (), "There is no mistake."
-    return rows, f"Most often, {rows[0][0]} is taken for {rows[0][1]} ({rows[0][2]} times)."
+    return rows, f"Most often, {rows[0][0]} is taken for {rows[0][1]} ({rows[0][2]}×)."
+
+
+def _times(value: float) -> str:
+    """How often, as a mean over seeds."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
 
 
 def _top_confusions(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
@@ -130,7 +152,7 @@ def _top_confusions(answers: Answers, counts: dict[str, Floats]) -> Chart | None
     rows, worst = _confusion_rows(answers, counts)
     if not rows:
         return None
-    names = [f"{row[0][:18]} → {row[1][:18]}" for row in rows]
+    names = [" → ".join(shortened(name, limit=17) for name in row[:2]) for row in rows]
     traces: list[Part] = []
     for column, role in ((3, "scratch"), (2, "distilled")):
         if rows[0][column] != wording.NONE:
@@ -141,7 +163,7 @@ def _top_confusions(answers: Answers, counts: dict[str, Floats]) -> Chart | None
             traces.append({"type": "scatter", "mode": "markers", "cliponaxis": False, **points})
     return Chart(
         key="confusion",
-        title=f"The {len(rows)} most frequent mistakes of {len(answers.names)} classes",
+        title=f"The {len(rows)} most frequent mistakes of {len(answers.names):,} classes",
         note=f"True class → answer, in samples of the test data. {worst}",
         traces=traces,
         layout={
@@ -218,44 +240,3 @@ def _number(value: float) -> float | None:
 
 def _clean(values: Floats) -> list[float | None]:
     return [_number(value) for value in values]
-
-
-def reliability_chart(answers: Answers) -> Chart | None:
-    """How often each model is right when it says it is this sure."""
-    if answers.kind == "regression":
-        return None
-    ends = [0.5, 1] if answers.kind == "multi_label" or len(answers.names) == 2 else [0, 1]
-    traces: list[Part] = [guide(ends, ends)]
-    rows: list[tuple[str, ...]] = []
-    for role in answers.main_roles:
-        bins = counting.reliability(answers, role)
-        kept = bins.count >= _FEWEST
-        seen = {"x": bins.confidence[kept].tolist(), "y": bins.right[kept].tolist()}
-        line = {"color": color(role), "width": 2, "dash": DASHES[role]}
-        hover = (
-            f"{wording.role_name(role)} says %{{x:.1%}}<br>is right %{{y:.1%}} "
-            "of %{customdata} times<extra></extra>"
-        )
-        style = {"line": line, "marker": marker(role, size=9), "hovertemplate": hover}
-        many = {"customdata": bins.count[kept].tolist(), "cliponaxis": False}
-        traces.append({"type": "scatter", "mode": "lines+markers", **seen, **style, **many})
-        rows += [
-            (wording.role_name(role), f"{c:.1%}", f"{r:.1%}", f"{n:,}")
-            for c, r, n in zip(bins.confidence, bins.right, bins.count, strict=True)
-            if n
-        ]
-    percent = {"tickformat": ".0%"}
-    return Chart(
-        key="calibration",
-        title="Can its confidence be believed?",
-        note="On the diagonal, a model that says 80% is right 80 times out of 100. "
-        f"Below it the model is too sure, above it too modest. "
-        f"Bins of fewer than {_FEWEST} answers are left out.",
-        traces=traces,
-        layout={
-            "xaxis": axis("How sure the model says it is", percent),
-            "yaxis": axis("How often it is right", percent),
-        },
-        columns=("Model", "Says", "Is right", "Answers"),
-        rows=tuple(rows),
-    )

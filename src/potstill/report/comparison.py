@@ -131,7 +131,7 @@ def _notes(runs: Sequence[RunFolder]) -> list[str]:
     done = [run.results for run in runs if run.results]
     notes = []
     for what, found in (
-        ("different metrics", {results.primary for results in done}),
+        ("different metrics", {wording.metric_name(results.primary) for results in done}),
         ("different data", {results.data.name for results in done}),
         ("different numbers of seeds", {str(len(results.seeds)) for results in done}),
     ):
@@ -166,7 +166,7 @@ def _forest(metric: str, members: Sequence[tuple[str, Verdict]]) -> Mapping[str,
             key="distilled",
             name=name,
             said=wording.signed(verdict.gain, metric=metric),
-            small=wording.p_value(verdict.p_value),
+            small="" if verdict.p_value is None else wording.p_value(verdict.p_value),
             at=scale.place(verdict.gain or 0.0),
             low=scale.place(verdict.gain_ci95[0]) if verdict.gain_ci95 else None,
             high=scale.place(verdict.gain_ci95[1]) if verdict.gain_ci95 else None,
@@ -174,7 +174,7 @@ def _forest(metric: str, members: Sequence[tuple[str, Verdict]]) -> Mapping[str,
         for name, verdict in members
     ]
     unit = "percentage points" if wording.is_fraction(metric) else "the metric's units"
-    title = f"Gain in {wording.metric_name(metric).lower()}, in {unit}"
+    title = f"Gain: {wording.metric_name(metric)}, in {unit}"
     return {"title": title, "dots": dots, "zero": scale.place(0.0)}
 
 

@@ -21,6 +21,7 @@ class Guess:
     label: str
     probability: float | None
     correct: bool
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,8 @@ def _opinion(scene: _Scene, role: str, i: int) -> Opinion:
     correct = bool(errors_of(answers, role, seed=scene.seed)[i] <= scene.limit)
     if answers.kind == "regression":
         said = ", ".join(f"{value:.4g}" for value in values[0])
-        guess = Guess(label=said, probability=None, correct=correct)
+        off = ", ".join(f"{v:+.3g}" for v in values[0] - answers.labels[i])
+        guess = Guess(label=said, probability=None, correct=correct, note=f"off by {off}")
         return Opinion(role=role, guesses=(guess,), correct=correct)
     probs = probabilities(values, answers.kind)[0]
     guesses = tuple(

@@ -53,7 +53,7 @@ def marker(role: str, *, size: int = 11) -> Part:
 def axis(title: str, settings: Part | None = None) -> Part:
     """An axis in the report's manner: few lines, no zooming, room made by itself."""
     manner = {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 12.5}},
         "automargin": True,
         "fixedrange": True,
         "zeroline": False,
@@ -85,20 +85,32 @@ def error_bars(summary: Summary, role: str) -> Part:
     return {"error_y": bars}
 
 
+def shortened(value: str, *, limit: int) -> str:
+    """A long name without its middle: names often differ at the end only."""
+    if len(value) <= limit:
+        return value
+    head = (limit - 1) * 3 // 5
+    return f"{value[:head]}…{value[head + 1 - limit :]}"
+
+
 def text(value: str, *, limit: int = 22) -> str:
     """A name that comes from data, cut and escaped: plotly reads some tags in texts."""
-    cut = value if len(value) <= limit else value[: limit - 1] + "…"
+    cut = shortened(value, limit=limit)
     return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def named_axis(names: Sequence[str], settings: Part | None = None, *, limit: int = 22) -> Part:
+def named_axis(
+    names: Sequence[str], settings: Part | None = None, *, title: str = "", limit: int = 22
+) -> Part:
     """An axis of names at 0, 1, 2, …: names that look alike when cut stay apart."""
     ticks = {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
         "ticktext": [text(name, limit=limit) for name in names],
+        "ticks": "",
+        "ticklabelstandoff": 5,
     }
-    return axis("", {**ticks, **(settings or {})})
+    return axis(title, {**ticks, **(settings or {})})
 
 
 def guide(x: Sequence[float | None], y: Sequence[float | None], *, width: float = 1.5) -> Part:

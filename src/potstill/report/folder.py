@@ -192,7 +192,7 @@ def _read_arrays(path: Path) -> Arrays:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, BadZipFile, EOFError) as error:
         raise StorageError(

@@ -64,7 +64,7 @@ def _verdict(run: RunFolder, results: Results) -> str:
 
 
 def _small(text: str) -> str:
-    return f" ({text})" if text and text != wording.NONE else ""
+    return f" ({text})" if text else ""
 
 
 def _models(results: Results) -> str:

@@ -11,15 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from potstill.report import table, wording
-from potstill.report.answer_charts import answer_charts, reliability_chart
-from potstill.report.answers import read_answers
+from potstill.report.answer_charts import answer_charts
+from potstill.report.answers import Answers, read_answers
+from potstill.report.confidence_charts import confidence_charts
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
 from potstill.report.dots import score_dots
 from potstill.report.figures import Chart, Part
 from potstill.report.folder import RunFolder
 from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
-from potstill.report.records import Json, Results, Verdict
+from potstill.report.records import Json, Latency, ModelResult, Results, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +36,7 @@ def render_page(run: RunFolder) -> str:
     """The report of a run as HTML."""
     results = run.results or Results(name=run.path.name)
     answers = read_answers(run)
-    charts = {
-        "cost": _made(cost_chart(results, cost="size"), cost_chart(results, cost="latency")),
-        "seeds": _made(seed_chart(results)),
-        "curves": _curve_charts(run, results),
-        "answers": answer_charts(answers) if answers else [],
-        "calibration": _made(reliability_chart(answers)) if answers else [],
-    }
+    charts = charts_of(run, answers)
     figures: dict[str, Part] = {
         chart.key: {"data": chart.traces, "layout": {**chart.layout, "height": chart.height}}
         for group in charts.values()
@@ -54,7 +49,7 @@ def render_page(run: RunFolder) -> str:
             run=run,
             results=results,
             finished=run.results is not None,
-            headline=headline_of(run),
+            headline=wording.without_details(headline_of(run)),
             dots=score_dots(results),
             keys=key_figures(results),
             rows=table.side_by_side(results),
@@ -66,6 +61,18 @@ def render_page(run: RunFolder) -> str:
             glossary=wording.GLOSSARY,
         )
     )
+
+
+def charts_of(run: RunFolder, answers: Answers | None) -> dict[str, list[Chart]]:
+    """The charts of each part of the page; what there is nothing to draw of is left out."""
+    results = run.results or Results(name=run.path.name)
+    return {
+        "cost": _made(cost_chart(results, cost="size"), cost_chart(results, cost="latency")),
+        "seeds": _made(seed_chart(results)),
+        "curves": _curve_charts(run, results),
+        "answers": answer_charts(answers) if answers else [],
+        "confidence": confidence_charts(answers) if answers else [],
+    }
 
 
 def environment() -> Environment:
@@ -140,44 +147,39 @@ def key_figures(results: Results) -> tuple[Key, ...]:
         return ()
     gain = f"{wording.signed(verdict.gain, metric=metric)} {wording.unit(metric)}"
     keys = (
-        Key(
-            label="Gain over scratch",
-            value=gain if verdict.gain is not None else wording.NONE,
-            small=wording.interval(verdict.gain_ci95, metric=metric),
+        (
+            "Gain over scratch",
+            gain if verdict.gain is not None else wording.NONE,
+            wording.interval(verdict.gain_ci95, metric=metric),
         ),
-        Key(
-            label="Could it be chance?",
-            value=wording.p_value(verdict.p_value),
-            small=_test(verdict),
-        ),
-        Key(
-            label="Gap recovered",
-            value=wording.share(verdict.gap_recovered),
-            small="of the way from scratch to teacher",
-        ),
-        Key(
-            label="Retention",
-            value=wording.share(verdict.retention),
-            small="of the teacher's score",
-        ),
-        Key(
-            label="Agreement",
-            value=wording.share(verdict.agreement),
-            small="same answer as the teacher",
-        ),
-        Key(label="Speed-up", value=wording.times(verdict.speedup), small="against the teacher"),
-        Key(
-            label="Compression",
-            value=wording.times(verdict.compression),
-            small="against the teacher",
-        ),
+        ("Could it be chance?", wording.p_value(verdict.p_value), _test(verdict)),
+        ("Gap recovered", wording.share(verdict.gap_recovered), "from scratch to teacher"),
+        ("Retention", wording.share(verdict.retention), "of the teacher's score"),
+        ("Agreement", wording.share(verdict.agreement), "same answer as the teacher"),
+        ("Speed-up", wording.times(verdict.speedup), _instead(results, "p50")),
+        ("Compression", wording.times(verdict.compression), _instead(results, "bytes")),
     )
-    return tuple(key for key in keys if key.value != wording.NONE)
+    return tuple(
+        Key(label=label, value=value, small="" if small == wording.NONE else small)
+        for label, value, small in keys
+        if value != wording.NONE
+    )
 
 
 def _test(verdict: Verdict) -> str:
-    limit = f"below {verdict.alpha:g} counts" if verdict.alpha else ""
+    limit = f"counts below {verdict.alpha:g}" if verdict.alpha else ""
     return ", ".join(part for part in (verdict.test, limit) if part)
+
+
+def _instead(results: Results, what: str) -> str:
+    """`338 kB instead of 9.58 MB`, or only against whom if one is not known."""
+    said = []
+    for role in ("distilled", "teacher"):
+        model = results.models.get(role, ModelResult())
+        taken = model.latency_ms or Latency()
+        shown = wording.size(model.bytes) if what == "bytes" else wording.milliseconds(taken.p50)
+        said.append(shown)
+    return "against the teacher" if wording.NONE in said else " instead of ".join(said)
 
 
 def flat(facts: Mapping[str, Json], *, above: str = "") -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from potstill.report.figures import (
     marker,
     score_axis,
 )
-from potstill.report.records import ModelResult, Results
+from potstill.report.records import ModelResult, Results, Verdict
 
 _LABEL_PLACES = {"scratch": "middle left", "distilled": "middle right"}
 _Point = tuple[str, float, float]  # role, cost, score
@@ -32,10 +32,11 @@ def cost_chart(results: Results, *, cost: str) -> Chart | None:
             points.append((role, spent, mean))
     if len(points) < 2:
         return None
-    ticks = _log_ticks([spent for _, spent, _ in points])
+    ticks = log_ticks([spent for _, spent, _ in points])
     show = wording.size if cost == "size" else wording.milliseconds
-    ends = [math.log10(ticks[0]) - 0.1, math.log10(ticks[-1]) + 0.1]
-    scale = {"type": "log", "tickvals": ticks, "ticktext": [show(t) for t in ticks], "range": ends}
+    short = [wording.without_zeros(show(tick)) for tick in ticks]
+    ends = log_range([spent for _, spent, _ in points])
+    scale = {"type": "log", "tickvals": ticks, "ticktext": short, "range": ends}
     word = "Size of the weights" if cost == "size" else "Median latency"
     traces = [_cost_point(results, point, shown=show(point[1])) for point in points]
     return Chart(
@@ -58,7 +59,9 @@ def _cost_title(results: Results, points: Sequence[_Point], cost: str) -> str:
     spent = {role: x for role, x, _ in points}
     if "teacher" not in spent or "distilled" not in spent:
         return f"{wording.metric_name(results.primary)} against {cost}"
-    ratio = spent["teacher"] / spent["distilled"]
+    verdict = results.verdict or Verdict()
+    known = verdict.compression if cost == "size" else verdict.speedup
+    ratio = known or spent["teacher"] / spent["distilled"]
     word = ("smaller", "larger") if cost == "size" else ("faster", "slower")
     factor = wording.times(max(ratio, 1 / ratio))
     return f"The student is {factor} {word[0] if ratio >= 1 else word[1]} than the teacher"
@@ -95,13 +98,21 @@ def _dodged(traces: list[dict[str, object]], *, width: float) -> list[dict[str, 
     return traces
 
 
-def _log_ticks(values: Sequence[float]) -> list[float]:
-    """Steps of 1, 3, 10, 30 … around the values, with room for labels on both sides."""
-    steps = [base * 10.0**power for power in range(-7, 15) for base in (1, 3)]
-    first = max(i for i, s in enumerate(steps) if s <= min(values) / 1.6)
-    last = min(i for i, s in enumerate(steps) if s >= max(values) * 1.6)
-    stride = max(1, math.ceil((last - first) / 5))
-    return steps[first : last + stride : stride]
+def log_range(values: Sequence[float]) -> list[float]:
+    """Powers of ten around the values, with room for a label on both sides of each."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = 0.42 * max(high - low, 1.0)
+    return [low - room, high + room]
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Steps of 1, 3, 10, 30 … inside the range, at most five."""
+    low, high = log_range(values)
+    steps = [base * 10.0**power for power in range(-9, 16) for base in (1, 3)]
+    inside = [step for step in steps if low < math.log10(step) < high]
+    whole = inside[0::2] if inside[0] == 10 ** round(math.log10(inside[0])) else inside[1::2]
+    few = inside if len(inside) <= 5 else whole
+    return few[:: max(1, math.ceil(len(few) / 5))]
 
 
 def seed_chart(results: Results) -> Chart | None:
@@ -194,7 +205,7 @@ def curve_chart(curves: Sequence[Curve], *, metric: str | None) -> Chart | None:
         note += " Markers: the epoch that each seed's weights were taken from."
     else:
         note += " The distilled student's loss has the teacher's part in it: compare shapes."
-    upright = score_axis(metric) if metric else axis(name, _loss_scale(drawn))
+    upright = score_axis(metric, _zoom(drawn)) if metric else axis(name, _loss_scale(drawn))
     return Chart(
         key="curve-score" if metric else "curve-loss",
         title=f"{name} on the validation data" if metric else "Training loss",
@@ -204,6 +215,16 @@ def curve_chart(curves: Sequence[Curve], *, metric: str | None) -> Chart | None:
         columns=("Model", "Epochs", "First", "Last", "Best"),
         rows=tuple(_curve_row(curve, metric or "loss") for curve in drawn),
     )
+
+
+def _zoom(curves: Sequence[Curve]) -> Part:
+    """The range of the later epochs, where the first ones would press them together."""
+    every = [v for c in curves for seed in c.seeds for v in seed.values]
+    later = [v for c in curves for seed in c.seeds for v in seed.values[len(seed.values) // 6 :]]
+    reach, full = max(later) - min(later), max(every) - min(every)
+    if reach <= 0 or full < 1.5 * reach:
+        return {}
+    return {"range": [min(later) - 0.08 * reach, max(later) + 0.08 * reach]}
 
 
 def _loss_scale(curves: Sequence[Curve]) -> Part:
@@ -239,7 +260,8 @@ def _curve_traces(curve: Curve, *, selected: bool) -> list[Part]:
     if selected:
         x = [s.epochs[s.best] for s in curve.seeds]
         y = [s.values[s.best] for s in curve.seeds]
-        traces.append({**mean, "mode": "markers", "x": x, "y": y})
+        style = {"marker": marker(curve.role, size=6), "cliponaxis": False}
+        traces.append({**mean, "mode": "markers", "x": x, "y": y, **style})
     return traces
 
 

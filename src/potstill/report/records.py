@@ -28,6 +28,15 @@ def _interval(value: object) -> object:
     return None if any(_finite(end) is None for end in value) else value
 
 
+def _text(value: object) -> object:
+    return "" if value is None else value
+
+
+def _table(value: object) -> object:
+    return {} if value is None else value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
 Number = Annotated[float | None, BeforeValidator(_finite)]
 Interval = Annotated[tuple[float, float] | None, BeforeValidator(_interval)]
 
@@ -49,6 +58,9 @@ class Summary(_Record):
         return tuple(value for value in self.values if value is not None)
 
 
+Summaries = Annotated[dict[str, Summary], BeforeValidator(_table)]
+
+
 class Latency(_Record):
     """Milliseconds of one call, and under which conditions."""
 
@@ -62,26 +74,29 @@ class Latency(_Record):
 class ModelResult(_Record):
     """All figures of one role."""
 
-    name: str = ""
-    description: str = ""
-    test: dict[str, Summary] = {}
-    test_last: dict[str, Summary] = {}
-    calibration: dict[str, Summary] = {}
+    name: Text = ""
+    description: Text = ""
+    test: Summaries = {}
+    test_last: Summaries = {}
+    calibration: Summaries = {}
+    agreement: Summary | None = None
     parameters: Number = None
     bytes: Number = None
     flops: Number = None
     train_seconds: Number = None
     energy_wh: Number = None
+    co2_g: Number = None
     latency_ms: Latency | None = None
     file: str | None = None
+    file_bytes: Number = None
 
 
 class Verdict(_Record):
     """Did the teacher help? `gain` is positive when the distilled student is the better one."""
 
     helped: Literal["yes", "no", "unclear"] = "unclear"
-    sentence: str = ""
-    reason: str = ""
+    sentence: Text = ""
+    reason: Text = ""
     gain: Number = None
     gain_ci95: Interval = None
     p_value: Number = None
@@ -91,7 +106,7 @@ class Verdict(_Record):
     speedup: Number = None
     compression: Number = None
     alpha: Number = None
-    test: str = ""
+    test: Text = ""
 
 
 class DataFacts(_Record):
@@ -118,9 +133,9 @@ class Results(_Record):
     models: dict[str, ModelResult] = {}
     verdict: Verdict | None = None
     data: DataFacts = DataFacts()
-    objective: str = ""
-    command: str = ""
-    created: str = ""
+    objective: Text = ""
+    command: Text = ""
+    created: Text = ""
     warnings: tuple[str, ...] = ()
 
     def roles(self) -> tuple[str, ...]:

@@ -50,14 +50,25 @@ def _quality(results: Results, models: list[ModelResult]) -> list[Row]:
         cells=tuple(_summary(m.test_last.get(results.primary), results.primary) for m in models),
         hint="without selecting the best epoch on the validation data",
     )
+    agreement = Row(
+        label="Agreement with the teacher",
+        cells=tuple(_summary(model.agreement, "agreement") for model in models),
+    )
     calibration = dict.fromkeys(name for model in models for name in model.calibration)
-    return [*rows, last, *(_calibration(models, name) for name in calibration)]
+    return [*rows, last, agreement, *(_calibration(models, name) for name in calibration)]
 
 
 def _calibration(models: list[ModelResult], name: str) -> Row:
+    found = [model.calibration.get(name, Summary()) for model in models]
     return Row(
         label=wording.metric_name(name),
-        cells=tuple(_summary(model.calibration.get(name), name) for model in models),
+        cells=tuple(
+            Cell(
+                value=wording.NONE if s.mean is None else f"{s.mean:.4f}",
+                small=wording.spread(s, metric=name),
+            )
+            for s in found
+        ),
         hint="lower is better",
     )
 
@@ -77,6 +88,7 @@ def _cost(models: list[ModelResult]) -> list[Row]:
     parts = [
         Row(label=first.label, cells=first.cells, group="What it costs"),
         row("Size of the weights", lambda m: wording.size(m.bytes)),
+        row("Exported file", lambda m: wording.size(m.file_bytes)),
         row("FLOPs", lambda m: wording.count(m.flops), hint="for one sample"),
     ]
     latency = [
@@ -90,7 +102,8 @@ def _cost(models: list[ModelResult]) -> list[Row]:
     ]
     training = row("Training time", lambda m: wording.seconds(m.train_seconds), hint="one seed")
     energy = row("Energy of training", lambda m: wording.energy(m.energy_wh), hint="an estimate")
-    return [*parts, *latency, training, energy]
+    carbon = row("Carbon of training", lambda m: wording.grams(m.co2_g), hint="an estimate")
+    return [*parts, *latency, training, energy, carbon]
 
 
 def _latency(model: ModelResult, name: str, *, alone: bool) -> Cell:

@@ -19,7 +19,7 @@ def predicted_chart(answers: Answers) -> Chart:
     for role in ("teacher", "distilled"):
         if role in answers.by_role:
             said = answers.of(role, seed=seed)[::step, 0].tolist()
-            style = {**marker(role, size=6), "opacity": 0.55}
+            style = {**marker(role, size=6), "opacity": 0.4, "line": {"width": 0}}
             hover = f"{wording.role_name(role)}: true %{{x:.4g}}, said %{{y:.4g}}<extra></extra>"
             points = {"x": truth[::step].tolist(), "y": said, "hovertemplate": hover}
             traces.append({"type": "scatter", "mode": "markers", "marker": style, **points})
@@ -47,9 +47,9 @@ def residual_chart(answers: Answers) -> Chart:
     rows: list[tuple[str, ...]] = []
     for role, values in errors.items():
         share = np.histogram(values, edges)[0] / len(values)
-        line = {"color": color(role), "width": 2, "dash": DASHES[role], "shape": "hvh"}
-        hover = f"{wording.role_name(role)}: %{{y:.1%}} off by %{{x:.3g}}<extra></extra>"
-        points = {"x": ((edges[1:] + edges[:-1]) / 2).tolist(), "y": share.tolist()}
+        line = {"color": color(role), "width": 2, "dash": DASHES[role], "shape": "hv"}
+        hover = f"{wording.role_name(role)}: %{{y:.1%}} at %{{x:.3g}}<extra></extra>"
+        points = {"x": edges.tolist(), "y": [*share.tolist(), float(share[-1])]}
         style = {"line": line, "hovertemplate": hover}
         traces.append({"type": "scatter", "mode": "lines", **points, **style})
         middle = (f"{np.median(np.abs(values)):.4g}", f"{np.percentile(np.abs(values), 95):.4g}")

@@ -1,6 +1,7 @@
 """Numbers and names in the words that people read: units, signs, intervals, metric names."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from potstill.report.records import Summary, Verdict
@@ -8,10 +9,21 @@ from potstill.report.records import Summary, Verdict
 NONE = "–"
 MINUS = "−"
 
-_FRACTIONS = ("accuracy", "f1", "precision", "recall", "sensitivity", "specificity", "agreement")
+_FRACTIONS = (
+    "accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "sensitivity",
+    "specificity",
+    "agreement",
+    "auroc",
+)
 _NAMES = {
     "f1": "F1",
     "ece": "Calibration error (ECE)",
+    "f1_macro": "Macro F1",
+    "top5_accuracy": "Top-5 accuracy",
     "auroc": "AUROC",
     "nll": "Negative log-likelihood",
     "mae": "Mean absolute error",
@@ -45,11 +57,21 @@ def is_fraction(metric: str) -> bool:
     return any(word in metric.lower() for word in _FRACTIONS)
 
 
+def without_zeros(shown: str) -> str:
+    """`1.00 MB` → `1 MB`, `0.100 ms` → `0.1 ms`: for the marks of an axis."""
+    return re.sub(r"\.0+(?= )|(?<=\.\d)0+(?= )", "", shown)
+
+
 def score(value: float | None, *, metric: str) -> str:
     """A value of a metric: `97.31%`, or four digits."""
     if value is None:
         return NONE
     return f"{100 * value:.2f}%" if is_fraction(metric) else plain(value)
+
+
+def three(value: float) -> str:
+    """Three significant digits, zeros kept: `2.40`, `84.6`, `338`."""
+    return f"{value:#.3g}".rstrip(".")
 
 
 def spread(summary: Summary, *, metric: str) -> str:
@@ -64,8 +86,8 @@ def signed(value: float | None, *, metric: str) -> str:
     """A difference of a metric with its sign: `+0.84` (percentage points) or `−0.012`."""
     if value is None or not math.isfinite(value):
         return NONE
-    text = f"{100 * abs(value):.2f}" if is_fraction(metric) else plain(abs(value))
-    if float(text.replace(",", "")) == 0:
+    text = f"{100 * abs(value):.2f}" if is_fraction(metric) else f"{abs(value):.3g}"
+    if float(text) == 0:
         return text
     return ("+" if value > 0 else MINUS) + text
 
@@ -97,7 +119,7 @@ def count(value: float | None, *, suffix: str = "") -> str:
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             scaled = value / (1e3 if letter == "k" else size)
-            return f"{scaled:.3g} {letter}{suffix}"
+            return f"{three(scaled)} {letter}{suffix}"
     return f"{value:,.0f} {suffix}".strip()
 
 
@@ -107,7 +129,7 @@ def size(value: float | None) -> str:
         return NONE
     for step, letters in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if value >= step:
-            return f"{value / step:.3g} {letters}"
+            return f"{three(value / step)} {letters}"
     return f"{value:.0f} bytes"
 
 
@@ -115,7 +137,7 @@ def milliseconds(value: float | None) -> str:
     """Milliseconds, or microseconds where that reads better."""
     if value is None:
         return NONE
-    return f"{value:.3g} ms" if value >= 0.1 else f"{1000 * value:.3g} µs"
+    return f"{three(value)} ms" if value >= 0.1 else f"{three(1000 * value)} µs"
 
 
 def seconds(value: float | None) -> str:
@@ -136,12 +158,19 @@ def energy(value: float | None) -> str:
     """Watt-hours, with small ones in milliwatt-hours."""
     if value is None:
         return NONE
-    return f"{value:.3g} Wh" if value >= 0.1 else f"{1000 * value:.3g} mWh"
+    return f"{three(value)} Wh" if value >= 0.1 else f"{three(1000 * value)} mWh"
+
+
+def grams(value: float | None) -> str:
+    """Grams, or milligrams where that reads better."""
+    if value is None:
+        return NONE
+    return f"{three(value)} g" if value >= 0.1 else f"{three(1000 * value)} mg"
 
 
 def times(value: float | None) -> str:
     """`5.2×`."""
-    return NONE if value is None else f"{value:.3g}×"
+    return NONE if value is None else f"{three(value)}×"
 
 
 def share(value: float | None) -> str:
@@ -164,6 +193,12 @@ def headline(verdict: Verdict | None, *, metric: str) -> str:
         return verdict.sentence
     gain = signed(verdict.gain, metric=metric)
     return f"{HELPED[verdict.helped]}: {gain} {unit(metric)} against the same student alone."
+
+
+def without_details(sentence: str) -> str:
+    """The sentence without what stands in brackets at its end, which the page shows elsewhere."""
+    head, bracket, rest = sentence.rpartition(" (")
+    return f"{head}." if bracket and rest.endswith(").") else sentence
 
 
 GLOSSARY: Mapping[str, str] = {

@@ -1,3 +1,88 @@
-"""Potstill: knowledge distillation from a teacher to a measured student."""
+"""Potstill: knowledge distillation from a teacher to a measured student.
+
+Verbs: `distill` (objects in, a measured run out), `run` (the same from a recipe), `plan` (a dry
+run). Nouns: `Teacher`, `Term`, `Objective`, `Distiller`, `Recipe`, `Run`. Everything else lives in
+sub-packages: `potstill.losses`, `potstill.teachers`, `potstill.data`, `potstill.models`,
+`potstill.tasks`, …
+
+Importing this package imports nothing else: names are fetched when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from potstill.api import distill, load_recipe, plan, run
+    from potstill.errors import PotstillError
+    from potstill.losses import KD, CrossEntropy, Hint, Objective
+    from potstill.pipeline import Run
+    from potstill.protocols import Task, Teacher, Term
+    from potstill.recipe import Recipe
+    from potstill.signals import Batch, Signals, Target
+    from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher
+    from potstill.train import Distiller, TensorBatches, TrainSettings
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "KD",
+    "Batch",
+    "CrossEntropy",
+    "Distiller",
+    "EstimatorTeacher",
+    "FunctionTeacher",
+    "Hint",
+    "ModuleTeacher",
+    "Objective",
+    "PotstillError",
+    "Recipe",
+    "Run",
+    "Signals",
+    "Target",
+    "Task",
+    "Teacher",
+    "TensorBatches",
+    "Term",
+    "TrainSettings",
+    "distill",
+    "load_recipe",
+    "plan",
+    "run",
+]
+
+_HOMES = {
+    "Batch": "potstill.signals",
+    "CrossEntropy": "potstill.losses",
+    "distill": "potstill.api",
+    "Distiller": "potstill.train",
+    "EstimatorTeacher": "potstill.teachers",
+    "FunctionTeacher": "potstill.teachers",
+    "Hint": "potstill.losses",
+    "KD": "potstill.losses",
+    "load_recipe": "potstill.api",
+    "ModuleTeacher": "potstill.teachers",
+    "Objective": "potstill.losses",
+    "plan": "potstill.api",
+    "PotstillError": "potstill.errors",
+    "Recipe": "potstill.recipe",
+    "run": "potstill.api",
+    "Run": "potstill.pipeline",
+    "Signals": "potstill.signals",
+    "Target": "potstill.signals",
+    "Task": "potstill.protocols",
+    "Teacher": "potstill.protocols",
+    "TensorBatches": "potstill.train",
+    "Term": "potstill.protocols",
+    "TrainSettings": "potstill.train",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'potstill' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"], key=str.casefold)

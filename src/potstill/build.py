@@ -116,9 +116,7 @@ def settings_of(spec: TrainSpec) -> TrainSettings:
 
 
 def _learning(spec: LearnSpec) -> Learning:
-    return Learning(
-        settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix)
-    )
+    return Learning(settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix))
 
 
 def _augment(steps: Sequence[StepSpec]) -> Augment | None:
@@ -199,9 +197,7 @@ def _module(
     )
     made = made_model(config, trust=trust)
     if spec.train is not None:
-        return TrainedTeacher(
-            model=made, learning=_learning(spec.train), label_map=spec.label_map
-        )
+        return TrainedTeacher(model=made, learning=_learning(spec.train), label_map=spec.label_map)
     if model.source == "builtin":
         raise RecipeError(
             f"The teacher {model.name!r} has random weights and would not be trained. "
@@ -231,9 +227,7 @@ def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:
             f"given: {', '.join(spec.model.options)}."
         )
     kind = LogitKind.VALUES if task.kind == "regression" else LogitKind.RAW
-    teacher: Teacher = OnnxTeacher(
-        path, kind=kind, probabilities=probabilities, raw_inputs=raw
-    )
+    teacher: Teacher = OnnxTeacher(path, kind=kind, probabilities=probabilities, raw_inputs=raw)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
     return GivenTeacher(teacher=teacher, name="onnx", description=f"ONNX file {path}")

@@ -94,8 +94,10 @@ class Term(ABC):
     @property
     def name(self) -> str:
         """The key under which its value is logged, in snake case."""
-        words = (f"_{c.lower()}" if c.isupper() and not p.isupper() else c.lower() for p, c in
-                 zip("A" + type(self).__name__, type(self).__name__, strict=False))
+        words = (
+            f"_{c.lower()}" if c.isupper() and not p.isupper() else c.lower()
+            for p, c in zip("A" + type(self).__name__, type(self).__name__, strict=False)
+        )
         return "".join(words).lstrip("_")
 
     @abstractmethod

@@ -55,9 +55,9 @@ class DataSpec(_Open):
 class ModelSpec(_Open):
     """A model by source and name; further keys are its options."""
 
-    source: Literal[
-        "builtin", "timm", "torchvision", "hf", "file", "onnx", "sklearn", "python"
-    ] = "builtin"
+    source: Literal["builtin", "timm", "torchvision", "hf", "file", "onnx", "sklearn", "python"] = (
+        "builtin"
+    )
     name: str = Field("", description="See `potstill recipes --models` for the builtin ones.")
 
 
@@ -115,7 +115,7 @@ class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
     objective: tuple[TermSpec, ...] = (
-        TermSpec(term="kd", weight=0.9, temperature=4.0),  # type: ignore[call-arg]
+        TermSpec(term="kd", weight=0.9, temperature=4.0),
         TermSpec(term="cross_entropy", weight=0.1),
     )
 
@@ -210,7 +210,7 @@ def parse(content: object, *, origin: str = "the recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(content))
     except ValidationError as error:
-        lines = [_sentence(problem, content) for problem in error.errors()]
+        lines = [_sentence(problem) for problem in error.errors()]
         head = f"{origin} is wrong in {len(lines)} place{'s' if len(lines) > 1 else ''}:"
         raise RecipeError("\n".join([head, *(f"  - {line}" for line in lines)])) from None
     _check(recipe, origin)
@@ -228,7 +228,7 @@ def _check(recipe: Recipe, origin: str) -> None:
         raise RecipeError(f"{origin}: `seeds` {list(recipe.seeds)} has a seed twice.")
 
 
-def _sentence(problem: Mapping[str, object], content: Mapping[str, object]) -> str:
+def _sentence(problem: Mapping[str, object]) -> str:
     where = [p for p in _tuple(problem["loc"]) if isinstance(p, str | int)]
     path = ".".join(str(p) for p in where)
     if problem["type"] == "extra_forbidden":

@@ -3,7 +3,7 @@
 Shapes: N rows (samples, or valid token positions), C classes, D features, K kept entries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -19,7 +19,7 @@ class Batch:
         inputs: `[B, ...]`, what the models are given, already augmented and normalised.
         labels: `[B]` classes (int64), `[B, C]` soft or multi-label targets (float32), `[B, O]`
             regression values (float32); `None` when nothing is labelled.
-        labelled: `[B]` bool, which rows carry a label; `None` means all rows (if `labels` is given).
+        labelled: `[B]` bool, which rows carry a label; `None` means all (if `labels` is given).
         ids: `[B]` int64, the stable identity of each sample in its data set.
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
         raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
@@ -38,29 +38,25 @@ class Batch:
 
     def rows(self, index: slice | Tensor) -> Self:
         """The same batch, cut to some of its rows."""
-        return replace(
-            self, **{name: None if v is None else v[index] for name, v in self._tensors().items()}
-        )
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        def maybe(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else change(tensor)
+
         return replace(
             self,
-            **{
-                name: None if v is None else v.to(device, non_blocking=True)
-                for name, v in self._tensors().items()
-            },
+            inputs=change(self.inputs),
+            labels=maybe(self.labels),
+            labelled=maybe(self.labelled),
+            ids=maybe(self.ids),
+            view=maybe(self.view),
+            raw=maybe(self.raw),
         )
-
-    def _tensors(self) -> dict[str, Tensor | None]:
-        return {
-            "inputs": self.inputs,
-            "labels": self.labels,
-            "labelled": self.labelled,
-            "ids": self.ids,
-            "view": self.view,
-            "raw": self.raw,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,4 +169,4 @@ class Partial(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor | int
+    count: Tensor | int  # type: ignore[assignment]  # the tuple method of that name is not used

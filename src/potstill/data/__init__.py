@@ -2,6 +2,7 @@
 
 from potstill.data.augment import Augment
 from potstill.data.feed import Feed
+from potstill.data.given import from_arrays
 from potstill.data.mix import CutMix, Mix, Mixup, Moment
 from potstill.data.normalise import Normalise
 from potstill.data.options import JSON
@@ -21,5 +22,6 @@ __all__ = [
     "Normalise",
     "Samples",
     "TargetKind",
+    "from_arrays",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""A run: stages in order, each done once: teacher → scratch → distilled → measure → export → report."""
+"""A run: its stages in order, each done once."""
 
 from potstill.pipeline.experiment import (
     EnsembleSource,

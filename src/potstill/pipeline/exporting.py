@@ -1,6 +1,6 @@
 """Writing models as ONNX, checking their answers, timing them on ONNX Runtime, weighing them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,11 @@ def _write(
                 input_description=f"{data.kind}, raw values",
             )
             parity[role] = check_parity(
-                module, path, _raw(shop, PARITY_ROWS), normalise=normalise, kind=shop.experiment.task.kind
+                module,
+                path,
+                _raw(shop, PARITY_ROWS),
+                normalise=normalise,
+                kind=shop.experiment.task.kind,
             )
         except ExportError as error:
             path.unlink(missing_ok=True)
@@ -120,7 +124,7 @@ def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[st
     return found
 
 
-def _asker(shop: Workshop, ready: Ready) -> object:
+def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
     normalise = shop.experiment.data.normalise
     teacher = ready.teacher.to(torch.device("cpu"))
 

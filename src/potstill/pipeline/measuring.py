@@ -34,7 +34,9 @@ def measure_quality(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict
 def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     test = shop.feed(shop.experiment.data.test)
     task = shop.experiment.task
-    selected: dict[str, Answers] = {"teacher_0": answers_of(ready.teacher.to(shop.runtime.device), test, task)}
+    selected: dict[str, Answers] = {
+        "teacher_0": answers_of(ready.teacher.to(shop.runtime.device), test, task)
+    }
     last: dict[str, Answers] = {}
     if ready.last is not None:
         last["teacher_0"] = answers_of(ready.last.to(shop.runtime.device), test, task)
@@ -75,9 +77,7 @@ def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, ob
     found: dict[str, object] = {}
     for role in ROLES:
         errors = [
-            calibration_error(
-                probabilities(a.outputs.numpy(), kind=kind), a.labels.numpy()
-            )["ece"]
+            calibration_error(probabilities(a.outputs.numpy(), kind=kind), a.labels.numpy())["ece"]
             for a in _of(role, answers)
         ]
         found[role] = {"ece": summarise(errors)}
@@ -88,7 +88,10 @@ def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, obje
     kind, (teacher, *_) = shop.experiment.task.kind, _of("teacher", answers)
     return {
         role: summarise(
-            [agreement(a.outputs.numpy(), teacher.outputs.numpy(), kind=kind) for a in _of(role, answers)]
+            [
+                agreement(a.outputs.numpy(), teacher.outputs.numpy(), kind=kind)
+                for a in _of(role, answers)
+            ]
         )
         for role in ("scratch", "distilled")
     }
@@ -126,7 +129,7 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":
         return (p > 0.5).astype(np.float64)
-    return np.eye(p.shape[1])[p.argmax(1)]
+    return np.asarray(np.eye(p.shape[1])[p.argmax(1)])
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

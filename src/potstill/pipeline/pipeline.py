@@ -52,9 +52,7 @@ class Pipeline:
         """All stages. Raises what they raise; a later call goes on where this one stopped."""
         ledger = Ledger(self._folder)
         try:
-            shop = Workshop(
-                self._experiment, self._folder, ledger=ledger, progress=self._progress
-            )
+            shop = Workshop(self._experiment, self._folder, ledger=ledger, progress=self._progress)
             self._describe()
             self._stages(shop)
         finally:

@@ -37,7 +37,7 @@ class Run:
 
     @property
     def verdict(self) -> Tree:
-        """`helped`, `gain`, `gain_ci95`, `p_value`, `gap_recovered`, `retention`, …"""
+        """The keys `helped`, `gain`, `gain_ci95`, `p_value`, `gap_recovered`, and so on."""
         return cast("Tree", self.results["verdict"])
 
     @property
@@ -93,7 +93,8 @@ class Run:
         sentence = html.escape(str(self.verdict["sentence"]))
         return (
             f"<p><strong>{sentence}</strong></p><table><thead><tr>{cells}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p>Report: <code>{html.escape(str(self.report))}</code></p>"
+            f"<tbody>{body}</tbody></table>"
+            f"<p>Report: <code>{html.escape(str(self.report))}</code></p>"
         )
 
     def _repr_markdown_(self) -> str:

@@ -123,9 +123,7 @@ def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
         write_weights(student, folder / SELECTED)
 
 
-def restored(
-    model: MadeModel, folder: Path, *, num_outputs: int, last: bool = False
-) -> nn.Module:
+def restored(model: MadeModel, folder: Path, *, num_outputs: int, last: bool = False) -> nn.Module:
     """The trained model of a stage, in eval mode, on the CPU."""
     module = model.make(0)
     path = folder / (LAST if last else SELECTED)

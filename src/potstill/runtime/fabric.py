@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -94,13 +95,12 @@ class Runtime:
 
     def without_sync(self, module: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
         """Leave out the gradient exchange of all but the last micro-batch."""
+        assert isinstance(module, _FabricModule), "modules are wrapped by `setup`"
         return self._fabric.no_backward_sync(module, enabled=enabled and self.world_size > 1)
 
     def clip(self, module: nn.Module, optimizer: Optimizer, max_norm: float) -> None:
         """Scale the gradients so that their norm is at most `max_norm`."""
-        self._fabric.clip_gradients(
-            module, optimizer, max_norm=max_norm, error_if_nonfinite=False
-        )
+        self._fabric.clip_gradients(module, optimizer, max_norm=max_norm, error_if_nonfinite=False)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision context, for what runs outside the wrapped module (the teacher)."""

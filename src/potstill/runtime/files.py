@@ -32,7 +32,9 @@ def _sentence(path: Path, error: OSError) -> str:
             "Choose another folder with --out, or change the permissions."
         )
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        return f"{path} cannot be written: a file is where a folder should be. Choose another --out."
+        return (
+            f"{path} cannot be written: a file is where a folder should be. Choose another --out."
+        )
     return f"{path} could not be written ({error.strerror or error}). Choose another --out."
 
 

@@ -18,7 +18,7 @@ def make_loggers(names: Sequence[str], *, run: str, folder: Path) -> list[Logger
 def _make(name: str, run: str, folder: Path) -> Logger:
     if name == "tensorboard":
         need("tensorboard", extra="track")
-        from lightning_fabric.loggers import TensorBoardLogger
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         return TensorBoardLogger(root_dir=folder, name="tensorboard", version="")
     if name == "mlflow":
@@ -113,5 +113,3 @@ class WandbLogger(Logger):
         """Close the run."""
         if self._experiment is not None:
             self._experiment.finish()
-
-

@@ -10,7 +10,6 @@ from potstill.features.taps import tapped
 from potstill.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
-    Follow,
     Objective,
     SquaredError,
     weighted,
@@ -169,4 +168,4 @@ class Regression(Task):
 
     def default_objective(self) -> Objective:
         """Squared error to the labels."""
-        return weighted(SquaredError(target=Follow.LABELS))
+        return weighted(SquaredError())

@@ -121,7 +121,8 @@ class Ensemble(Teacher):
 
     def _mean(self, answers_KNC: Tensor, weights_KN1: Tensor) -> Tensor:
         if self._values or self._combine is Combine.LOGITS:
-            return (answers_KNC * weights_KN1).sum(0)
+            weighted: Tensor = (answers_KNC * weights_KN1).sum(0)
+            return weighted
         if self._multi_label:
             return torch.logit((answers_KNC.sigmoid() * weights_KN1).sum(0), eps=1e-7)
         return torch.logsumexp(answers_KNC.log_softmax(-1) + weights_KN1.log(), dim=0)
@@ -144,6 +145,7 @@ def _relative_entropy(answers_KNC: Tensor, multi_label: bool) -> Tensor:
     if multi_label:
         p = answers_KNC.sigmoid()
         each = torch.special.entr(p) + torch.special.entr(1 - p)
-        return each.mean(-1, keepdim=True) / math.log(2)
+        return torch.as_tensor(each.mean(-1, keepdim=True) / math.log(2))
     p = answers_KNC.softmax(-1)
-    return torch.special.entr(p).sum(-1, keepdim=True) / math.log(max(p.shape[-1], 2))
+    total = torch.special.entr(p).sum(-1, keepdim=True)
+    return torch.as_tensor(total / math.log(max(p.shape[-1], 2)))

@@ -85,10 +85,11 @@ class EstimatorTeacher(Teacher):
             # fitted on a named table, asked with a plain array: the columns are the same
             warnings.filterwarnings("ignore", message=".*feature names.*")
             if self._kind == "regression":
-                return np.asarray(self.estimator.predict(table)).reshape(len(table), -1)
+                values = np.asarray(self.estimator.predict(table))
+                return np.asarray(values.reshape(len(table), -1))
             if self._kind == "multi_label":
                 return _logit(_label_probabilities(self.estimator, table))
-            return np.log(np.clip(self._probabilities(table), _FLOOR, 1.0))
+            return np.asarray(np.log(np.clip(self._probabilities(table), _FLOOR, 1.0)))
 
     def _probabilities(self, table: np.ndarray) -> np.ndarray:
         given = getattr(self.estimator, "predict_proba", None)
@@ -101,7 +102,7 @@ class EstimatorTeacher(Teacher):
         if probabilities.shape[1] != len(columns) or columns.max() >= self._num_outputs:
             raise ModelError(
                 f"{type(self.estimator).__name__} knows classes {columns.tolist()[:10]}, the data "
-                f"have {self._num_outputs}: 0 to {self._num_outputs - 1}. Fit it on the same labels."
+                f"have {self._num_outputs}: 0 to {self._num_outputs - 1}. Fit it on them."
             )
         full[:, columns.astype(int)] = probabilities
         return full

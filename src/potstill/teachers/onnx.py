@@ -22,7 +22,7 @@ class OnnxTeacher(Teacher):
         path: the file.
         kind: what the output is; `LOGPROBS` for files that end in probabilities' logarithm.
         probabilities: the file ends in a softmax; the logarithm is taken here.
-        raw_inputs: feed the inputs before normalisation (files that Potstill exported do their own).
+        raw_inputs: feed the inputs before normalisation (files that Potstill wrote do their own).
         threads: of ONNX Runtime; 0 lets it choose.
     """
 

@@ -1,4 +1,4 @@
-"""What the loop reads: batches by epoch and position, so that any of them can be asked for again."""
+"""What the loop reads: batches by epoch and position, so that any can be asked for again."""
 
 from collections.abc import Sequence
 from typing import Protocol, final

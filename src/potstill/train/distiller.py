@@ -55,7 +55,8 @@ class Distiller:
     `fit` is the whole training; `step` is one optimiser step for people with their own loop:
 
     ```python
-    distiller = Distiller(student, teacher, objective=0.9 * KD(temperature=4) + 0.1 * CrossEntropy())
+    objective = 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()
+    distiller = Distiller(student, teacher, objective=objective)
     for x, y in loader:
         distiller.step(Batch(x, y))
     ```
@@ -125,7 +126,7 @@ class Distiller:
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
         self._layers = self.objective.needs().teacher_layers
         if self.settings.ema is not None:
-            average = get_ema_multi_avg_fn(self.settings.ema)
+            average = get_ema_multi_avg_fn(self.settings.ema)  # type: ignore[no-untyped-call]
             self.ema = AveragedModel(self.student, multi_avg_fn=average, use_buffers=True)
         return agreement
 
@@ -199,9 +200,7 @@ class Distiller:
         mine = tuple(sum(column) for column in zip(*each, strict=True))
         return self.runtime.sum_across_ranks(mine)
 
-    def _learn(
-        self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None
-    ) -> dict[str, Tensor]:
+    def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
         loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}

@@ -38,11 +38,15 @@ def shake_hands(
     problems = list(_on_paper(student, teacher, objective, task, batch))
     if problems:  # what is wrong on paper would fail in the dry run too, less clearly
         problems += _widths(student, teacher, task, batch)
-        raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
+        raise HandshakeError(
+            "\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)])
+        )
     said, taught = _dry_run(student, teacher, objective.needs(), task, batch)
     problems = list(_in_shapes(said, taught, objective, task, batch))
     if problems:
-        raise HandshakeError("\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)]))
+        raise HandshakeError(
+            "\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)])
+        )
     bound = objective.bind(said, taught)
     return Agreement(objective=bound, pairing=tuple(_pairing(bound)))
 
@@ -73,8 +77,8 @@ def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
         yield "it needs the teacher's logits, and this teacher gives none."
     if needs.raw_teacher_logits and offered.logits is LogitKind.LOGPROBS:
         yield (
-            "it needs raw logits, and the teacher gives log-probabilities (they differ by an unknown "
-            "constant a row). Use kd or probability_mse."
+            "it needs raw logits, and the teacher gives log-probabilities (which differ by an "
+            "unknown constant a row). Use kd or probability_mse."
         )
     for layer in needs.teacher_layers:
         if offered.layers is None:
@@ -145,9 +149,7 @@ def _taught(teacher: Teacher | None, needs: Needs, batch: Batch) -> Signals:
         ) from error
 
 
-def _widths(
-    student: nn.Module, teacher: Teacher | None, task: Task, batch: Batch
-) -> list[str]:
+def _widths(student: nn.Module, teacher: Teacher | None, task: Task, batch: Batch) -> list[str]:
     """What the class counts say, when there are other problems already."""
     try:
         said, taught = _dry_run(student, teacher, Needs(), task, batch)
@@ -165,8 +167,9 @@ def _in_shapes(
     classes = getattr(said.logits, "num_classes", 0)
     if classes < needs.min_classes:
         yield (
-            f"the student has {classes} output, and a softmax over fewer than {needs.min_classes} is "
-            "constant: nothing can be learnt from it. Use a multi-label or regression task."
+            f"the student has {classes} outputs, and the objective needs at least "
+            f"{needs.min_classes}: over fewer a softmax teaches nothing. "
+            "Use another term, or a multi-label or regression task."
         )
 
 
@@ -174,8 +177,8 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
     mine, theirs = (getattr(s.logits, "num_classes", None) for s in (said, taught))
     if mine is not None and theirs is not None and mine != theirs:
         yield (
-            f"the student has {mine} outputs, the teacher {theirs}. If they know different classes, "
-            f"give `label_map`: for each of the student's {mine} classes the teacher's number."
+            f"the student has {mine} outputs, the teacher {theirs}. If they know different "
+            f"classes, give `label_map`: the teacher's number for each of the student's {mine}."
         )
     labels = batch.labels
     if labels is None or mine is None:

@@ -111,7 +111,9 @@ class Training:
         rate = float(self._distiller.optimizer.param_groups[0]["lr"])
         self._log("train", loss=loss, terms=figures, lr=rate)
         last = self._epoch == self._settings.epochs
-        if self._validation is not None and (last or not self._epoch % self._settings.validate_every):
+        if self._validation is not None and (
+            last or not self._epoch % self._settings.validate_every
+        ):
             self._validate(self._validation)
 
     def _validate(self, validation: Batches) -> None:

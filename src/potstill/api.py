@@ -1,0 +1,155 @@
+"""The verbs. Each builds objects and calls one of them; none has behaviour of its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from potstill.build import build
+from potstill.data import DataSet, from_arrays
+from potstill.losses.objective import Objective, objective_of
+from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
+from potstill.pipeline.planning import Plan, make_plan
+from potstill.protocols import Task, Teacher, Term
+from potstill.recipe import Recipe, load
+from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher
+from potstill.teachers.estimator import Estimator
+from potstill.teachers.fingerprints import module_digest
+from potstill.train import TrainSettings
+from potstill.train.progress import Progress
+
+load_recipe = load
+
+Array = np.ndarray | Tensor
+TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
+StudentLike = nn.Module | Callable[[], nn.Module]
+
+_TASKS: dict[str, Callable[[], Task]] = {
+    "single_label": Classification,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+}
+
+
+def distill(
+    student: StudentLike,
+    teacher: TeacherLike,
+    data: DataSet | tuple[Array, Array],
+    *,
+    objective: Objective | Term | None = None,
+    settings: TrainSettings | None = None,
+    seeds: int | Sequence[int] = 3,
+    out: Path | str = "runs/distilled",
+) -> Run:
+    """Train `student` with and without `teacher` over several seeds, measure, export, report.
+
+    Equivalent to `Pipeline(Experiment(…), out).run()`. Called again after a kill, it goes on.
+
+    Args:
+        student: a function that makes a new module (called under each seed), or a module that every
+            seed starts from.
+        teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs.
+        data: a `DataSet`, or inputs `[N, …]` and labels `[N]`, of which validation and test parts
+            are cut.
+        objective: what the distilled student minimises; by the task, soft targets at temperature 4
+            (0.9) with labels (0.1), their binary form, or the teacher's values with the labels.
+        settings: how both students are trained.
+        seeds: a number of seeds, or the seeds.
+        out: the run folder.
+
+    Raises:
+        PotstillError: what does not fit, before any training.
+    """
+    chosen = data if isinstance(data, DataSet) else from_arrays(*data)
+    task = _TASKS[chosen.target_kind.value]()
+    experiment = Experiment(
+        name=Path(out).name,
+        task=task,
+        data=chosen,
+        teacher=_given(teacher, chosen, task),
+        student=_made(student),
+        objective=_default(task) if objective is None else objective_of(objective),
+        learning=Learning(settings=settings or TrainSettings()),
+        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+    )
+    return Pipeline(experiment, Path(out)).run()
+
+
+def run(
+    recipe: Recipe | str,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | str | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Run:
+    """Do what a recipe says.
+
+    Equivalent to `Pipeline(build(load_recipe(recipe)), out).run()`.
+
+    Args:
+        recipe: a `Recipe`, the name of a shipped one, or a path.
+        overrides: `key.path=value`, for a name or a path.
+        out: the run folder; `runs/<name>` if left out.
+        trust: let code that the recipe names run.
+        progress: told of what happens.
+        command: for the report.
+    """
+    read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    folder = Path(out) if out is not None else Path("runs") / read.name
+    return Pipeline(build(read, trust=trust), folder, progress=progress, command=command).run()
+
+
+def plan(recipe: Recipe | str, *, overrides: Sequence[str] = (), trust: bool = False) -> Plan:
+    """What a recipe would do and cost, without training anything.
+
+    Equivalent to `make_plan(build(load_recipe(recipe)))`.
+    """
+    read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    return make_plan(build(read, trust=trust))
+
+
+def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
+    name = type(teacher).__name__
+    if isinstance(teacher, Teacher):
+        return GivenTeacher(teacher=teacher, name=name, description=name)
+    if isinstance(teacher, nn.Module):
+        source = ModuleTeacher(teacher, task)
+        return GivenTeacher(teacher=source, name=name, description=name, module=teacher)
+    if isinstance(teacher, Estimator):
+        fitted = EstimatorTeacher(teacher, kind=task.kind, num_outputs=data.num_outputs)
+        return GivenTeacher(teacher=fitted, name=name, description=name)
+    label = getattr(teacher, "__name__", name)
+    return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
+
+
+def _made(student: StudentLike) -> MadeModel:
+    from copy import deepcopy
+
+    from potstill.runtime.seeds import seeded
+
+    def make(seed: int) -> nn.Module:
+        if isinstance(student, nn.Module):
+            return deepcopy(student)
+        with seeded(seed):
+            return student()
+
+    first = make(0)
+    name = type(first).__name__
+    return MadeModel(make=make, name=name, description=name, key=module_digest(first))
+
+
+def _default(task: Task) -> Objective:
+    from potstill.losses import KD, BinaryCrossEntropy, BinaryKD, CrossEntropy, Follow, SquaredError
+
+    match task.kind:
+        case "multi_label":
+            return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
+        case "regression":
+            teacher = SquaredError(follow=Follow.TEACHER)
+            return 0.5 * teacher + 0.5 * SquaredError()
+        case _:
+            return 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()

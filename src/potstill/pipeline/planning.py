@@ -1,0 +1,246 @@
+"""A dry run: handshake, sizes, memory, steps, and time from a few timed steps."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from potstill.data.feed import Feed
+from potstill.losses import Objective
+from potstill.losses.objective import objective_of
+from potstill.measure.size import flops, num_parameters, saved_bytes, weight_bytes
+from potstill.pipeline.experiment import (
+    EnsembleSource,
+    EstimatorSource,
+    Experiment,
+    GivenTeacher,
+    Learning,
+    MadeModel,
+    TeacherSource,
+    TrainedTeacher,
+)
+from potstill.protocols import Teacher
+from potstill.runtime.fabric import Runtime
+from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
+from potstill.train import Distiller
+
+_TIMED_SECONDS = 1.0
+_OPTIMIZER_COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    """Sizes of a model: parameters, bytes of its weights, FLOPs of one sample."""
+
+    role: str
+    description: str
+    parameters: int | None
+    bytes: int | None
+    flops: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTraining:
+    """One kind of training: how often, how many steps, how long, how much memory.
+
+    Args:
+        role: `teacher`, `scratch` or `distilled`.
+        runs: how many trainings (seeds or members).
+        steps: optimiser steps of each.
+        step_ms: median of a few timed steps.
+        seconds: of all runs together, without validation.
+        memory: bytes of weights, gradients, optimiser state and activations of one training.
+    """
+
+    role: str
+    runs: int
+    steps: int
+    step_ms: float
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would do and cost. Times are estimates from this machine."""
+
+    name: str
+    device: str
+    samples: dict[str, int]
+    objective: str
+    pairing: tuple[str, ...]
+    models: tuple[PlannedModel, ...]
+    trainings: tuple[PlannedTraining, ...]
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Check everything that can be checked without training, and estimate the rest.
+
+    Raises:
+        HandshakeError: terms, teacher, student and data do not match.
+    """
+    runtime = Runtime(device=experiment.device, precision=experiment.precision)
+    models, teacher, learned = _teacher(experiment)
+    student = experiment.student.make(0)
+    models.append(_sizes("student", experiment.student.description, [student], experiment))
+    plain = objective_of(experiment.task.default_objective())
+    trainings = [
+        replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
+    ]
+    mine = (experiment.student, experiment.learning)
+    pairing = (
+        _distiller(experiment, runtime, mine, experiment.objective, teacher)
+        .prepare(_feed(experiment, experiment.learning, teacher).batch(0, 0))
+        .pairing
+    )
+    for role, objective, source in (
+        ("scratch", plain, None),
+        ("distilled", experiment.objective, teacher),
+    ):
+        one = _timed(experiment, runtime, mine, objective, source)
+        runs = len(experiment.seeds)
+        trainings.append(replace(one, role=role, runs=runs, seconds=one.seconds * runs))
+    data = experiment.data
+    return Plan(
+        name=experiment.name,
+        device=str(runtime.device),
+        samples={
+            "train": len(data.train),
+            "transfer": 0 if data.transfer is None else len(data.transfer),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        },
+        objective=repr(experiment.objective),
+        pairing=pairing,
+        models=tuple(models),
+        trainings=tuple(trainings),
+        seconds=sum(t.seconds for t in trainings),
+        notes=data.notes,
+    )
+
+
+Learned = tuple[MadeModel, Learning]
+
+
+def _teacher(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[Learned]]:
+    """Sizes, a stand-in with random weights where the teacher is yet to be trained, trainings."""
+    source = experiment.teacher
+    if isinstance(source, EnsembleSource):
+        parts = [_member(experiment, member) for member in source.members]
+        teacher: Teacher = Ensemble(
+            [p[1] for p in parts],
+            weights=source.weights,
+            combine=source.combine,
+            confidence=source.confidence,
+            multi_label=experiment.task.kind == "multi_label",
+        )
+        return (
+            [p[0] for p in parts],
+            teacher,
+            [learned for p in parts for learned in p[2]],
+        )
+    sizes, teacher, learned = _member(experiment, source)
+    return [sizes], teacher, learned
+
+
+def _member(
+    experiment: Experiment, source: TeacherSource
+) -> tuple[PlannedModel, Teacher, list[Learned]]:
+    match source:
+        case TrainedTeacher(model=made, learning=learning, label_map=label_map):
+            module = made.make(0)
+            teacher: Teacher = ModuleTeacher(module, experiment.task)
+            if label_map is not None:
+                teacher = Relabelled(teacher, label_map)
+            sizes = _sizes("teacher", made.description, [module], experiment)
+            return sizes, teacher, [(made, learning)]
+        case GivenTeacher(teacher=given, module=inner, description=text):
+            modules = [] if inner is None else [inner]
+            return _sizes("teacher", text, modules, experiment), given, []
+        case EstimatorSource(fit=fit, description=text):
+            return _sizes("teacher", text, [], experiment), fit(experiment.data), []
+        case EnsembleSource():
+            raise AssertionError("ensembles do not nest")
+
+
+def _sizes(
+    role: str, description: str, modules: list[nn.Module], experiment: Experiment
+) -> PlannedModel:
+    if not modules:
+        return PlannedModel(
+            role=role, description=description, parameters=None, bytes=None, flops=None
+        )
+    sample = experiment.data.normalise(experiment.data.train.inputs[:1])
+    return PlannedModel(
+        role=role,
+        description=description,
+        parameters=sum(num_parameters(m) for m in modules),
+        bytes=sum(weight_bytes(m) for m in modules),
+        flops=sum(flops(m, sample) for m in modules),
+    )
+
+
+def _feed(experiment: Experiment, learning: Learning, teacher: Teacher | None) -> Feed:
+    data = experiment.data
+    raw = teacher is not None and teacher.reads_raw
+    return learning.feed(data.train, data, seed=0, device="cpu", raw=raw)
+
+
+def _distiller(
+    experiment: Experiment,
+    runtime: Runtime,
+    learned: Learned,
+    objective: Objective,
+    teacher: Teacher | None,
+) -> Distiller:
+    made, learning = learned
+    return Distiller(
+        made.make(0),
+        teacher,
+        objective=objective,
+        task=experiment.task,
+        settings=learning.settings,
+        runtime=runtime,
+    )
+
+
+def _timed(
+    experiment: Experiment,
+    runtime: Runtime,
+    learned: Learned,
+    objective: Objective,
+    teacher: Teacher | None,
+) -> PlannedTraining:
+    """Median time of some steps after a first one, within about a second."""
+    _, learning = learned
+    feed = _feed(experiment, learning, teacher)
+    distiller = _distiller(experiment, runtime, learned, objective, teacher)
+    distiller.step(feed.batch(0, 0).to(runtime.device))
+    times: list[float] = []
+    while sum(times) < _TIMED_SECONDS and len(times) < 200:
+        started = time.perf_counter()
+        batch = feed.batch(0, len(times) % feed.num_batches).to(runtime.device)
+        float(distiller.step(batch)["loss"])
+        times.append(time.perf_counter() - started)
+    middle = sorted(times)[len(times) // 2]
+    steps = learning.settings.epochs * feed.num_batches
+    return PlannedTraining(
+        role="",
+        runs=1,
+        steps=steps,
+        step_ms=middle * 1000,
+        seconds=middle * steps,
+        memory=_memory(distiller.student, learning, feed.batch(0, 0).inputs),
+    )
+
+
+def _memory(student: nn.Module, learning: Learning, inputs: torch.Tensor) -> int:
+    settings = learning.settings
+    rows = math.ceil(len(inputs) / settings.accumulate)
+    copies = 2 + _OPTIMIZER_COPIES[settings.optimizer] + (settings.ema is not None)
+    activations = saved_bytes(student.cpu(), inputs[:1].cpu()) * rows
+    return weight_bytes(student) * copies + activations

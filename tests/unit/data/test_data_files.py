@@ -1,5 +1,6 @@
 """Files and folders through `datasets`: csv, json, parquet, image folders, saved sets."""
 
+import gzip
 import json
 import socket
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_a_folder_of_files_has_its_splits(tmp_path):
     assert (len(data.test), len(renamed.test)) == (8, 16)
 
 
+def test_a_split_is_used_once(tmp_path):
+    write_csv(tmp_path / "train.csv", ROWS[:16])
+    write_csv(tmp_path / "validation.csv", ROWS[16:])
+
+    data = load("hf", {"path": str(tmp_path), "splits": {"test": "validation"}})
+
+    assert data.test.inputs[:, 0].tolist() == list(range(36, 44))
+    assert len(data.train) + len(data.validation) == 16
+    assert not any("repeat" in note for note in data.notes)
+
+
 def test_other_separators_are_read(tmp_path):
     tabs = write_csv(tmp_path / "set.tsv", ROWS, separator="\t")
     semicolons = write_csv(tmp_path / "set.csv", ROWS, separator=";")
@@ -115,6 +127,26 @@ def test_other_separators_are_read(tmp_path):
     second = load("hf", {"path": semicolons, "separator": ";"})
 
     assert first.fingerprint() == second.fingerprint()
+
+
+def test_compressed_files_are_read(tmp_path):
+    plain = write_csv(tmp_path / "set.csv", ROWS)
+    packed = tmp_path / "set.csv.gz"
+    packed.write_bytes(gzip.compress(Path(plain).read_bytes()))
+
+    assert (
+        load("hf", {"path": str(packed)}).fingerprint() == load("hf", {"path": plain}).fingerprint()
+    )
+
+
+def test_columns_without_names_are_numbered(tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_text("".join(f"{i},{i / 2},{i % 2}\n" for i in range(20)))
+
+    data = load("hf", {"path": str(path), "headerless": True, "label": "2"})
+
+    assert data.features == ("0", "1")
+    assert len(data.train) + len(data.validation) + len(data.test) == 20
 
 
 def test_columns_can_be_chosen(tmp_path):
@@ -348,6 +380,7 @@ def test_wrong_options_are_refused(tmp_path):
         ({"files": {"trian": csv}}, RecipeError, "no option `trian`; did you mean `train`"),
         ({"files": {"train": csv, "test": table}}, DataError, "mixes csv and parquet"),
         ({"path": table, "separator": ";"}, RecipeError, "`separator:` is for csv files"),
+        ({"path": table, "headerless": True}, RecipeError, "`headerless:` is for csv files"),
         ({"path": csv, "splits": {"test": "tset"}}, DataError, "no split `tset` for the test part"),
         ({"files": {"test": csv, "transfer": csv}}, DataError, "No split is called `train`"),
     ):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 OPTIONS = frozenset(
-    {"path", "files", "config", "revision", "splits", "inputs", "label", "separator", "channels"}
+    {"path", "files", "config", "revision", "splits", "inputs", "label"}
+    | {"separator", "headerless", "channels"}
 )
 FORMATS = {
     ".csv": "csv",
@@ -42,13 +43,14 @@ def read(request: Request) -> Raw:
     """One of two ways to say where the data are, and what is what in them.
 
     - `path:` a hub id (`ylecun/mnist`, with `config:` and `revision:`), a csv, tsv, json, jsonl or
-      parquet file, a folder of such files or of images (one folder a class), or what
-      `save_to_disk` wrote. `splits: {test: validation}` renames splits.
+      parquet file (also with .gz), a folder of such files or of images (one folder a class), or
+      what `save_to_disk` wrote. `splits: {test: validation}` renames splits.
     - `files: {train: a.csv, test: b.csv}`.
 
     `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
-    `separator:` that of a csv file, `channels:` 1 or 3 for images.
+    `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
+    called 0, 1, …), `channels:` 1 or 3 for images.
 
     Raises:
         MissingExtra: `datasets` is not installed.
@@ -75,7 +77,7 @@ def _from_path(path: str, options: Options, *, cache: str) -> "DatasetDict":
         return _from_files({"train": path}, options, cache=cache)
     if local.is_dir():
         return _from_folder(local, options, cache=cache)
-    if local.suffix.lower() in {*FORMATS, ".npz", *IMAGES} or path[:1] in "./~":
+    if _suffix(local) in {*FORMATS, ".npz", *IMAGES} or path[:1] in "./~":
         raise DataError(f"There is no file `{path}`; check `path:` (relative to {Path.cwd()}).")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise DataError(f"`path: {path}` is neither a file or folder here nor a hub id; check it.")
@@ -114,24 +116,26 @@ def _from_files(files: Mapping[str, JSON], options: Options, *, cache: str) -> "
             form,
             data_files={part: str(path) for part, path in paths.items()},
             cache_dir=cache,
-            **_reading(form, options, suffix=first.suffix),
+            **_reading(form, options, suffix=_suffix(first)),
         )
 
 
-def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str]:
+def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str | None]:
     """What the csv reader is told besides the files; other readers take nothing."""
-    separator = options.text("separator")
-    if separator is not None and form != "csv":
-        raise RecipeError(f"`separator:` is for csv files, and these are {form}; leave it out.")
-    if form != "csv":
-        return {}
-    return {"sep": separator or ("\t" if suffix.lower() == ".tsv" else ",")}
+    separator, headerless = options.text("separator"), options.flag("headerless")
+    if form == "csv":
+        told: dict[str, str | None] = {"sep": separator or ("\t" if suffix == ".tsv" else ",")}
+        return {**told, "header": None} if headerless else told
+    if separator is not None or headerless:
+        key = "headerless" if headerless else "separator"
+        raise RecipeError(f"`{key}:` is for csv files, and these are {form}; leave it out.")
+    return {}
 
 
 def _file_format(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"There is no file `{path}`; check the path (relative to {Path.cwd()}).")
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if suffix not in FORMATS:
         raise DataError(
             f"`{path}` is none of {', '.join(FORMATS)}; convert it, or use data source `npz` for "
@@ -140,10 +144,16 @@ def _file_format(path: Path) -> str:
     return FORMATS[suffix]
 
 
+def _suffix(path: Path) -> str:
+    """What the file is, under a compression by gzip if there is one."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
 def _folder_format(folder: Path) -> str:
     """By the first file of a known kind, in order of names."""
     for path in sorted(folder.rglob("*")):
-        suffix = path.suffix.lower()
+        suffix = _suffix(path)
         if suffix in IMAGES:
             return "imagefolder"
         if suffix in FORMATS:

@@ -14,6 +14,7 @@ from potstill.report.folder import RunFolder
 from potstill.report.records import ROLES, DataFacts
 
 Floats = NDArray[np.float64]
+Outputs = NDArray[np.float32]  # as they are stored: a large test set has many of them
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ class Answers:
 
     ids: Ints
     labels: Floats
-    by_role: Mapping[str, Mapping[int, Floats]]
+    by_role: Mapping[str, Mapping[int, Outputs]]
     kind: str
     names: tuple[str, ...]
 
@@ -47,7 +48,7 @@ class Answers:
         """Those of teacher, scratch and distilled that answered."""
         return tuple(role for role in ROLES if role in self.by_role)
 
-    def of(self, role: str, *, seed: int) -> Floats:
+    def of(self, role: str, *, seed: int) -> Outputs:
         """One model's answers; a role that ran with fewer seeds answers with its first."""
         seeds = self.by_role[role]
         return seeds[seed] if seed in seeds else seeds[min(seeds)]
@@ -74,11 +75,11 @@ def read_answers(run: RunFolder) -> Answers | None:
         StorageError: the arrays do not fit together.
     """
     arrays = run.predictions
-    by_role: dict[str, dict[int, Floats]] = {}
+    by_role: dict[str, dict[int, Outputs]] = {}
     for key, values in arrays.items():
         role, _, seed = key.rpartition("_")
         if role and seed.isdigit():
-            by_role.setdefault(role, {})[int(seed)] = _matrix(values)
+            by_role.setdefault(role, {})[int(seed)] = _matrix(values).astype(np.float32)
     if not by_role or "labels" not in arrays:
         return None
     labels = arrays["labels"]
@@ -93,16 +94,17 @@ def read_answers(run: RunFolder) -> Answers | None:
     width = max(v.shape[1] for seeds in by_role.values() for v in seeds.values())
     return Answers(
         ids=arrays.get("ids", np.arange(len(labels))).astype(np.int64),
-        labels=_matrix(labels) if facts.target_kind == "regression" else labels.astype(np.float64),
+        labels=(_matrix(labels) if facts.target_kind == "regression" else labels).astype(
+            np.float64
+        ),
         by_role=by_role,
         kind=facts.target_kind,
         names=_names(facts, width),
     )
 
 
-def _matrix(values: NDArray[np.generic]) -> Floats:
-    floats = values.astype(np.float64)
-    return floats[:, None] if floats.ndim == 1 else floats
+def _matrix(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _names(facts: DataFacts, width: int) -> tuple[str, ...]:
@@ -112,8 +114,9 @@ def _names(facts: DataFacts, width: int) -> tuple[str, ...]:
     return (*given[:width], *rest)
 
 
-def probabilities(logits_NC: Floats, kind: str) -> Floats:
-    """Softmax over classes, or a sigmoid for each label."""
+def probabilities(outputs_NC: Outputs, kind: str) -> Floats:
+    """Softmax over classes, or a sigmoid for each label, in double precision."""
+    logits_NC = outputs_NC.astype(np.float64)
     if kind == "multi_label":
         return 1.0 / (1.0 + np.exp(-np.clip(logits_NC, -60.0, 60.0)))
     shifted = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
@@ -167,7 +170,7 @@ def reliability(answers: Answers, role: str, *, num_bins: int = 10) -> Bins:
     )
 
 
-def _confidence(answers: Answers, logits_NC: Floats) -> tuple[Floats, Bools]:
+def _confidence(answers: Answers, logits_NC: Outputs) -> tuple[Floats, Bools]:
     probs_NC = probabilities(logits_NC, answers.kind)
     if answers.kind == "multi_label":
         said = probs_NC > 0.5

@@ -1,14 +1,19 @@
 """Training histories as curves over epochs: the mean of the seeds, their band, each best epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from potstill.report.folder import Logged
+
+Selected: TypeAlias = Mapping[str, Mapping[int, int]]
+NOTHING_SELECTED: Final[Selected] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedCurve:
-    """One seed: its values and the epoch of its best one."""
+    """One seed: its values and the epoch that its weights were taken from."""
 
     seed: int
     epochs: tuple[int, ...]
@@ -29,19 +34,41 @@ class Curve:
 
 
 def role_curves(
-    history: Sequence[Logged], *, split: str, metric: str | None, higher_is_better: bool
+    history: Sequence[Logged],
+    *,
+    split: str,
+    metric: str | None,
+    higher_is_better: bool,
+    selected: Selected = NOTHING_SELECTED,
 ) -> tuple[Curve, ...]:
-    """The curve of each role that logged it. `metric=None` reads the loss."""
+    """The curve of each role that logged it.
+
+    Args:
+        history: of the run.
+        split: `train` or `validation`.
+        metric: its name; `None` reads the loss.
+        higher_is_better: the direction of the metric.
+        selected: role → seed → the epoch that weights were taken from; where it is not known,
+            the first of the best epochs is meant.
+    """
     found: dict[str, dict[int, dict[int, float]]] = {}
     for line in history:
         value = line.loss if metric is None else line.metrics.get(metric)
         if line.split == split and value is not None:
             found.setdefault(line.role, {}).setdefault(line.seed, {})[line.epoch] = value
-    return tuple(_curve(role, seeds, up=higher_is_better) for role, seeds in found.items())
+    return tuple(
+        _curve(role, seeds, up=higher_is_better, selected=selected.get(role, {}))
+        for role, seeds in found.items()
+    )
 
 
-def _curve(role: str, by_seed: dict[int, dict[int, float]], *, up: bool) -> Curve:
-    seeds = tuple(_seed(seed, points, up=up) for seed, points in sorted(by_seed.items()))
+def _curve(
+    role: str, by_seed: dict[int, dict[int, float]], *, up: bool, selected: Mapping[int, int]
+) -> Curve:
+    seeds = tuple(
+        _seed(seed, points, up=up, selected=selected.get(seed))
+        for seed, points in sorted(by_seed.items())
+    )
     shared = sorted(set.intersection(*(set(points) for points in by_seed.values())))
     columns = [[points[epoch] for points in by_seed.values()] for epoch in shared]
     return Curve(
@@ -54,8 +81,10 @@ def _curve(role: str, by_seed: dict[int, dict[int, float]], *, up: bool) -> Curv
     )
 
 
-def _seed(seed: int, points: dict[int, float], *, up: bool) -> SeedCurve:
+def _seed(seed: int, points: dict[int, float], *, up: bool, selected: int | None) -> SeedCurve:
     epochs = tuple(sorted(points))
     values = tuple(points[epoch] for epoch in epochs)
     best = max(range(len(values)), key=lambda i: values[i] if up else -values[i])
+    if selected in epochs:
+        best = epochs.index(selected)
     return SeedCurve(seed=seed, epochs=epochs, values=values, best=best)

@@ -18,9 +18,11 @@ from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
 from potstill.report.dots import score_dots
 from potstill.report.figures import Chart, Part
-from potstill.report.folder import RunFolder
+from potstill.report.folder import RunFolder, Stage
 from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
-from potstill.report.records import Json, Latency, ModelResult, Results, Verdict
+from potstill.report.records import ROLES, Json, Latency, ModelResult, Results, Verdict
+
+DONE = ("done", "finished")  # states of a stage that needs no more work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,13 @@ def render_page(run: RunFolder) -> str:
             dots=score_dots(results),
             keys=key_figures(results),
             rows=table.side_by_side(results),
+            descriptions=descriptions_of(results),
             charts=charts,
             figures=finite(figures),
             plotly=packed_plotly() if figures else "",
             disagreements=find_disagreements(run, answers) if answers else None,
-            facts=flat(run.environment),
+            facts=facts_of(run),
+            stages=stages_of(run),
             glossary=wording.GLOSSARY,
         )
     )
@@ -88,7 +92,6 @@ def environment() -> Environment:
     made.filters |= {
         "role_name": wording.role_name,
         "metric_name": wording.metric_name,
-        "seconds": wording.seconds,
         "share": wording.share,
     }
     return made
@@ -119,7 +122,13 @@ def _made(*charts: Chart | None) -> list[Chart]:
 def _curve_charts(run: RunFolder, results: Results) -> list[Chart]:
     up = results.higher_is_better
     primary = results.primary or _first_metric(run)
-    scores = role_curves(run.history, split="validation", metric=primary, higher_is_better=up)
+    scores = role_curves(
+        run.history,
+        split="validation",
+        metric=primary,
+        higher_is_better=up,
+        selected=results.selected_epochs(),
+    )
     losses = role_curves(run.history, split="train", metric=None, higher_is_better=False)
     return _made(
         curve_chart(scores, metric=primary) if primary else None, curve_chart(losses, metric=None)
@@ -135,7 +144,7 @@ def headline_of(run: RunFolder) -> str:
     """The verdict in a sentence, or how far an unfinished run came."""
     if run.results is not None:
         return wording.headline(run.results.verdict, metric=run.results.primary)
-    open_stages = [stage.name for stage in run.stages if stage.state not in ("done", "finished")]
+    open_stages = [stage.name for stage in run.stages if stage.state not in DONE]
     where = f" It stopped at: {open_stages[0]}." if open_stages else ""
     return f"This run has not finished, so there is no verdict yet.{where}"
 
@@ -182,14 +191,48 @@ def _instead(results: Results, what: str) -> str:
     return "against the teacher" if wording.NONE in said else " instead of ".join(said)
 
 
-def flat(facts: Mapping[str, Json], *, above: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines: `versions · torch` → `2.15`."""
-    lines: list[tuple[str, str]] = []
-    for key, value in facts.items():
-        name = f"{above} · {key}" if above else key
-        if isinstance(value, dict):
-            lines += flat(value, above=name)
-        elif name != "format" and value not in (None, [], ""):
-            said = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-            lines.append((name, said))
-    return lines
+def descriptions_of(results: Results) -> list[tuple[str, str]]:
+    """What each model is; the student once, if both students are described alike."""
+    said = {role: m.description or m.name for role, m in results.models.items()}
+    if "scratch" in said and said.get("distilled") == said["scratch"]:
+        named = {"Teacher": said.get("teacher", ""), "Student": said["scratch"]}
+        rest = {wording.role_name(r): said[r] for r in results.roles() if r not in ROLES}
+        named |= rest
+    else:
+        named = {wording.role_name(role): said[role] for role in results.roles()}
+    return [(name, words) for name, words in named.items() if words]
+
+
+def facts_of(run: RunFolder) -> list[tuple[str, str]]:
+    """The environment as lines; what belongs together stands in one."""
+    return [
+        (name.replace("_", " "), _said(value))
+        for name, value in run.environment.items()
+        if name != "format" and value not in (None, [], {}, "")
+    ]
+
+
+def _said(value: Json) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_said(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return ", ".join(_said(each) for each in value)
+    return str(value)
+
+
+def stages_of(run: RunFolder) -> list[tuple[str, str]]:
+    """The stages as lines; the seeds of a role (`scratch/0`, `scratch/1`, …) stand in one."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in run.stages:
+        groups.setdefault(stage.name.partition("/")[0], []).append(stage)
+    return [(name, _progress(stages)) for name, stages in groups.items()]
+
+
+def _progress(stages: list[Stage]) -> str:
+    states = [stage.state for stage in stages]
+    state = states[0]
+    if len(stages) > 1:
+        done = sum(s in DONE for s in states)
+        state = f"{done} of {len(stages)} seeds done"
+    spent = [stage.seconds for stage in stages if stage.seconds is not None]
+    return f"{state}, {wording.seconds(sum(spent))}" if spent else state

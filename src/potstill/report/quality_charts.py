@@ -44,7 +44,7 @@ def cost_chart(results: Results, *, cost: str) -> Chart | None:
         title=_cost_title(results, points, cost),
         note=f"{wording.metric_name(results.primary)} on the test data with its 95% interval; "
         f"the best corner is {'top' if results.higher_is_better else 'bottom'} left.",
-        traces=_dodged(traces, width=ends[1] - ends[0]),
+        traces=_dodged(traces, [spent for _, spent, _ in points], width=ends[1] - ends[0]),
         layout={"xaxis": axis(f"{word}, logarithmic", scale), "yaxis": score_axis(results.primary)},
     )
 
@@ -67,7 +67,7 @@ def _cost_title(results: Results, points: Sequence[_Point], cost: str) -> str:
     return f"The student is {factor} {word[0] if ratio >= 1 else word[1]} than the teacher"
 
 
-def _cost_point(results: Results, point: _Point, *, shown: str) -> dict[str, object]:
+def _cost_point(results: Results, point: _Point, *, shown: str) -> Part:
     role, spent, mean = point
     name, summary = wording.role_name(role), results.score(role)
     said = wording.score(mean, metric=results.primary)
@@ -87,14 +87,14 @@ def _cost_point(results: Results, point: _Point, *, shown: str) -> dict[str, obj
     }
 
 
-def _dodged(traces: list[dict[str, object]], *, width: float) -> list[dict[str, object]]:
+def _dodged(traces: list[Part], costs: Sequence[float], *, width: float) -> list[Part]:
     """Scratch and distilled are the same network: drawn a little apart, so both can be seen."""
-    costs = [trace["x"] for trace in traces]
     for i, trace in enumerate(traces):
-        twins = [j for j, other in enumerate(costs) if other == costs[i]]
-        if len(twins) > 1 and isinstance(costs[i], list):
+        near = 10 ** (0.02 * width)
+        twins = [j for j, other in enumerate(costs) if 1 / near < other / costs[i] < near]
+        if len(twins) > 1:
             shift = (twins.index(i) - (len(twins) - 1) / 2) * 0.02 * width
-            traces[i] = {**trace, "x": [costs[i][0] * 10**shift]}  # type: ignore[index]
+            traces[i] = {**trace, "x": [costs[i] * 10**shift]}
     return traces
 
 
@@ -205,7 +205,7 @@ def curve_chart(curves: Sequence[Curve], *, metric: str | None) -> Chart | None:
         note += " Markers: the epoch that each seed's weights were taken from."
     else:
         note += " The distilled student's loss has the teacher's part in it: compare shapes."
-    upright = score_axis(metric, _zoom(drawn)) if metric else axis(name, _loss_scale(drawn))
+    upright = score_axis(metric, _zoom(drawn)) if metric else _loss_axis(drawn)
     return Chart(
         key="curve-score" if metric else "curve-loss",
         title=f"{name} on the validation data" if metric else "Training loss",
@@ -227,10 +227,12 @@ def _zoom(curves: Sequence[Curve]) -> Part:
     return {"range": [min(later) - 0.08 * reach, max(later) + 0.08 * reach]}
 
 
-def _loss_scale(curves: Sequence[Curve]) -> Part:
+def _loss_axis(curves: Sequence[Curve]) -> Part:
     values = [value for curve in curves for value in curve.mean]
     wide = min(values) > 0 and max(values) / min(values) > 50
-    return {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}
+    if wide:
+        return axis("Loss, logarithmic", {"type": "log", "dtick": 1})
+    return axis("Loss", {"rangemode": "tozero"})
 
 
 def _curve_row(curve: Curve, metric: str) -> tuple[str, ...]:

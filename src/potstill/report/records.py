@@ -87,6 +87,7 @@ class ModelResult(_Record):
     energy_wh: Number = None
     co2_g: Number = None
     latency_ms: Latency | None = None
+    best_epochs: tuple[Number, ...] | None = None
     file: str | None = None
     file_bytes: Number = None
 
@@ -142,6 +143,17 @@ class Results(_Record):
         """The roles that have figures: teacher, scratch, distilled, then any others."""
         others = sorted(set(self.models) - set(ROLES))
         return tuple(role for role in (*ROLES, *others) if role in self.models)
+
+    def selected_epochs(self) -> dict[str, dict[int, int]]:
+        """Role → seed → the epoch that the seed's weights were taken from, where known."""
+        return {
+            role: {
+                seed: int(epoch)
+                for seed, epoch in zip(self.seeds or (0,), model.best_epochs or (), strict=False)
+                if epoch is not None
+            }
+            for role, model in self.models.items()
+        }
 
     def score(self, role: str) -> Summary:
         """The primary metric of a role on the test data; empty if it was not measured."""

@@ -175,7 +175,7 @@ def times(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     """A share in per cent with one digit."""
-    return NONE if value is None else f"{100 * value:.1f}%"
+    return NONE if value is None else f"{100 * value:.1f}%".replace("-", MINUS)
 
 
 def p_value(value: float | None) -> str:

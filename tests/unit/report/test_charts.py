@@ -95,6 +95,15 @@ def test_the_cost_chart_says_the_ratio_and_shows_the_interval(run_of: RunOf) -> 
     assert bars["Scratch"]["array"][0] == pytest.approx(ci95[1] - results.score("scratch").mean)
 
 
+def test_students_of_one_cost_are_drawn_beside_each_other(run_of: RunOf) -> None:
+    chart = quality_charts.cost_chart(results_of(run_of("image")), cost="size")
+
+    assert chart is not None
+    at = {str(t["text"][0]).strip(): t["x"][0] for t in chart.traces}
+    assert at["Scratch"] < 338_472 < at["Distilled"] < 1.15 * at["Scratch"]
+    assert at["Teacher"] == 9_580_840
+
+
 def test_a_cost_that_only_one_role_has_is_not_drawn(run_of: RunOf) -> None:
     results = results_of(run_of("image"))
     alone = {r: m.model_copy(update={"latency_ms": None}) for r, m in results.models.items()}
@@ -192,6 +201,19 @@ def test_the_best_epoch_is_the_first_of_equals_in_the_right_direction() -> None:
 
     assert curve_of(values).seeds[0].best == 2
     assert curve_of(values, up=False).seeds[0].best == 1
+
+
+def test_the_epoch_that_was_selected_is_marked_where_it_is_known() -> None:
+    lines = [
+        Logged(role="scratch", seed=0, epoch=epoch, split="validation", loss=None,
+               metrics={"accuracy": value})
+        for epoch, value in enumerate([0.3, 0.9, 0.9], 1)
+    ]  # fmt: skip
+
+    (curve,) = role_curves(lines, split="validation", metric="accuracy", higher_is_better=True,
+                           selected={"scratch": {0: 3}})  # fmt: skip
+
+    assert curve.seeds[0].best == 2
 
 
 def test_the_longer_seed_goes_on_as_a_thin_line() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from potstill.report import write_report
-from potstill.report.folder import read_folder
-from potstill.report.page import flat, render_page
+from potstill.report.folder import RunFolder, read_folder
+from potstill.report.page import descriptions_of, facts_of, render_page, stages_of
 
 from .fake_run import change, write_run
 
@@ -20,6 +20,7 @@ KINDS = ("image", "table", "signal", "regression", "many")
 VOID = {"meta", "link", "img", "br", "path", "rect", "circle", "polyline"}
 EVIL = "<script>alert('x')</script>"
 PageOf = Callable[[str], str]
+RunOf = Callable[[str], RunFolder]
 
 
 class Outline(HTMLParser):
@@ -205,7 +206,33 @@ def test_an_interrupted_run_says_how_far_it_came(tmp_path: Path) -> None:
     assert "has not finished" in files.markdown.read_text(encoding="utf-8")
 
 
-def test_nested_facts_become_lines() -> None:
-    facts = flat({"format": 1, "versions": {"torch": "2.15"}, "seeds": [0, 1], "gpu": None})
+def test_facts_that_belong_together_stand_in_one_line(run_of: RunOf) -> None:
+    facts = dict(facts_of(run_of("image")))
 
-    assert facts == [("versions · torch", "2.15"), ("seeds", "0, 1")]
+    assert facts["versions"] == "potstill 0.1.0, python 3.11.9, torch 2.15.0, numpy 2.4.1"
+    assert facts["hardware"] == "cpu 8-core x86-64, memory_gb 16"
+    assert facts["seeds"] == "0, 1, 2, 3, 4"
+    assert "format" not in facts
+
+
+def test_the_seeds_of_a_role_are_one_stage(tmp_path: Path) -> None:
+    done = {"state": "done", "seconds": 2.0}
+    stages = {"teacher/0": done, "scratch/0": done, "scratch/1": done,
+              "distilled/0": done, "distilled/1": {"state": "running"}}  # fmt: skip
+    (tmp_path / "stages.json").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+
+    assert stages_of(read_folder(tmp_path)) == [
+        ("teacher", "done, 2.0 s"),
+        ("scratch", "2 of 2 seeds done, 4.0 s"),
+        ("distilled", "1 of 2 seeds done, 2.0 s"),
+    ]
+
+
+def test_two_students_of_one_kind_are_described_once(run_of: RunOf) -> None:
+    results = run_of("image").results
+    assert results is not None
+
+    assert descriptions_of(results) == [
+        ("Teacher", "CNN with 6 layers"),
+        ("Student", "MLP, 64-128-64-10"),
+    ]

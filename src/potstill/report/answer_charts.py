@@ -45,33 +45,8 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
     """Mistakes are coloured; what is right stands as a number, so that it does not drown them."""
     role = "distilled" if "distilled" in counts else answers.main_roles[-1]
     counts_CC = counts[role]
-    rows = np.maximum(counts_CC.sum(axis=1, keepdims=True), 1e-9)
-    shares = counts_CC / rows
-    mistakes = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
     names = answers.names
     said = [[_cell(value) for value in row] for row in counts_CC]
-    hover = [
-        [
-            f"true {text(a)}, said {text(b)}<br>{s:.1%} of the class"
-            for b, s in zip(names, row, strict=True)
-        ]
-        for a, row in zip(names, shares, strict=True)
-    ]
-    heat = {
-        "type": "heatmap",
-        "z": mistakes.tolist(),
-        "text": said,
-        "texttemplate": "%{text}" if len(names) <= _MOST_NUMBERED else "",
-        "hovertext": hover,
-        "hoverinfo": "text",
-        "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
-        "zmin": 0,
-        "zmax": float(np.nanmax(mistakes)) or 1.0 if len(names) > 1 else 1.0,
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
-        "hoverongaps": True,
-    }
     seeds = len(answers.by_role[role])
     mean = f", mean of {seeds} seeds" if seeds > 1 else ""
     plain = {"showgrid": False, "showline": False}
@@ -83,7 +58,7 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
         note=f"Samples by true class (rows) and answer (columns){mean}. The stronger the "
         f"colour, the larger the part of the class that is mistaken; the diagonal is right. "
         f"{worst}",
-        traces=[heat, _diagonal(said)],
+        traces=[_mistakes(counts_CC, said, names), _diagonal(said)],
         layout={
             "xaxis": named_axis(names, plain, title="Answer", limit=12),
             "yaxis": named_axis(names, turned, title="True class", limit=12),
@@ -92,6 +67,34 @@ def _matrix(answers: Answers, counts: dict[str, Floats]) -> Chart | None:
         columns=_CONFUSION_COLUMNS,
         rows=rows_shown,
     )
+
+
+def _mistakes(counts_CC: Floats, said: list[list[str]], names: tuple[str, ...]) -> Part:
+    """What is wrong, coloured by its share of the true class."""
+    shares = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1e-9)
+    wrong = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)
+    hover = [
+        [
+            f"true {text(a)}, said {text(b)}<br>{share:.1%} of the class"
+            for b, share in zip(names, row, strict=True)
+        ]
+        for a, row in zip(names, shares, strict=True)
+    ]
+    return {
+        "type": "heatmap",
+        "z": wrong.tolist(),
+        "text": said,
+        "texttemplate": "%{text}" if len(names) <= _MOST_NUMBERED else "",
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "colorscale": [[0, "var(--heat-0)"], [0.5, "var(--heat-1)"], [1, "var(--heat-2)"]],
+        "zmin": 0,
+        "zmax": float(np.nanmax(wrong, initial=0.0)) or 1.0,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": True,
+    }
 
 
 def _diagonal(said: list[list[str]]) -> Part:

@@ -10,15 +10,13 @@ from torch import Tensor
 from potstill.data.augment import Augment
 from potstill.data.mix import Mix, Moment
 from potstill.data.normalise import Normalise
+from potstill.data.order import epoch_order
 from potstill.data.samples import Samples
 from potstill.errors import DataError, RecipeError
 from potstill.signals import Batch
 
 CACHE_LIMIT = 1 << 30
 """Bytes of normalised float32 inputs that a feed keeps, so that a batch is one look-up."""
-
-EPOCHS = 1_000_003
-"""How far the orders of two neighbouring seeds lie apart; a prime above any number of epochs."""
 
 
 @final
@@ -156,8 +154,7 @@ class Feed:
     def _drawn_order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.samples))
-        generator = torch.Generator().manual_seed(EPOCHS * self.seed + epoch)
-        return torch.randperm(len(self.samples), generator=generator)
+        return epoch_order(len(self.samples), seed=self.seed, epoch=epoch)
 
     def _check(self) -> None:
         if not len(self.samples):

@@ -58,6 +58,7 @@ class Ensemble(Teacher):
             )
         self._teachers = tuple(teachers)
         self._weights = [w / sum(chosen) for w in chosen]
+        self._weights_K11 = torch.tensor(self._weights)[:, None, None]
         self._combine, self._confidence = Combine(combine), confidence
         self._multi_label = multi_label
         kinds = {t.offers().logits for t in teachers}
@@ -111,8 +112,8 @@ class Ensemble(Teacher):
         return Signals(logits=Logits(self._mean(answers_KNC, weights_KN1)))
 
     def _sample_weights(self, answers_KNC: Tensor) -> Tensor:
-        base = torch.tensor(self._weights, device=answers_KNC.device)[:, None, None]
-        weights = base.expand(-1, answers_KNC.shape[1], 1)
+        self._weights_K11 = self._weights_K11.to(answers_KNC.device)  # moves once
+        weights = self._weights_K11.expand(-1, answers_KNC.shape[1], 1)
         if not self._confidence or self._values:
             return weights
         sure = (1 - _relative_entropy(answers_KNC, self._multi_label)).clamp_min(1e-6)

@@ -41,7 +41,7 @@ class ModuleTeacher(Teacher):
 
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """What the module says. Back in eval mode first, should somebody have called `train()`."""
-        if self.model.training:
+        if any(module.training for module in self.model.modules()):
             self.model.eval()
         # no_grad and not inference_mode: losses keep the teacher's tensors for their backward pass
         with torch.no_grad():

@@ -24,7 +24,8 @@ class Relabelled(Teacher):
         self._teacher = teacher
         self._map = torch.tensor(list(label_map), dtype=torch.int64)
         offered = teacher.offers().num_classes
-        low, high = int(self._map.min()), int(self._map.max())
+        low, high = min(label_map), max(label_map)
+        self._highest = high
         if low < 0 or (offered is not None and high >= offered):
             raise HandshakeError(
                 f"label_map names teacher classes {low} to {high}, "
@@ -52,9 +53,9 @@ class Relabelled(Teacher):
         if not isinstance(inner.logits, Logits):
             raise HandshakeError("A label map needs a teacher with dense logits.")
         values = inner.logits.values_NC
-        if int(self._map.max()) >= values.shape[-1]:
+        if self._highest >= values.shape[-1]:
             raise HandshakeError(
-                f"label_map names teacher class {int(self._map.max())}, "
+                f"label_map names teacher class {self._highest}, "
                 f"the teacher has {values.shape[-1]}: 0 to {values.shape[-1] - 1}."
             )
         self._map = self._map.to(values.device)

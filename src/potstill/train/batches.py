@@ -1,12 +1,11 @@
 """What the loop reads: batches by epoch and position, so that any can be asked for again."""
 
-from collections.abc import Sequence
 from typing import Protocol, final
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
 
+from potstill.data.order import epoch_order
 from potstill.signals import Batch
 
 
@@ -26,12 +25,6 @@ class Batches(Protocol):
         ...
 
 
-def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
-    """The order of the samples in an epoch: `torch.randperm` under `(seed << 32) + epoch`."""
-    generator = torch.Generator().manual_seed((seed << 32) + epoch)
-    return torch.randperm(num_samples, generator=generator)
-
-
 @final
 class TensorBatches:
     """Tensors in memory, as `Batches`.
@@ -40,7 +33,7 @@ class TensorBatches:
         inputs: `[N, ...]`.
         labels: `[N]`, `[N, C]` or `[N, O]`; may be absent.
         batch_size: rows a batch; the last one may be smaller.
-        seed: of the order; ignored without `shuffle`.
+        seed: of the order (see `potstill.data.order`); ignored without `shuffle`.
         shuffle: a new order each epoch.
     """
 
@@ -75,36 +68,3 @@ class TensorBatches:
             labels=None if self._labels is None else self._labels[rows],
             ids=rows,
         )
-
-
-@final
-class DatasetBatches:
-    """A map-style torch data set of `(input, label)` pairs, as `Batches`."""
-
-    def __init__(
-        self,
-        dataset: Dataset[tuple[object, object]],
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self._dataset, self._batch_size = dataset, batch_size
-        self._seed, self._shuffle, self._device = seed, shuffle, device
-        self._size = len(dataset)  # type: ignore[arg-type]
-        self._order: tuple[int, Sequence[int]] = (-1, range(self._size))
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in an epoch."""
-        return -(-self._size // self._batch_size)
-
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Samples of the epoch's order, collated as a `DataLoader` would."""
-        if self._shuffle and self._order[0] != epoch:
-            order = epoch_order(self._size, seed=self._seed, epoch=epoch)
-            self._order = (epoch, order.tolist())
-        rows = self._order[1][index * self._batch_size : (index + 1) * self._batch_size]
-        inputs, labels = default_collate([self._dataset[i] for i in rows])
-        return Batch(inputs=inputs, labels=labels, ids=torch.tensor(list(rows))).to(self._device)

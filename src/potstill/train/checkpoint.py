@@ -38,8 +38,12 @@ class Checkpoint:
             self._saved_at = time.monotonic()
 
     def load(self) -> State | None:
-        """What was saved last, or `None`."""
-        if self.path is None or not self.path.exists():
+        """What was saved last, or `None`. Remains of a save that was killed are cleared away."""
+        if self.path is None:
+            return None
+        for part in self.path.parent.glob(f".{self.path.name}.*.part"):
+            part.unlink(missing_ok=True)
+        if not self.path.exists():
             return None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)

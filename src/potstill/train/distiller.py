@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.protocols import Task, Teacher, Term
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
+from potstill.train.average import MovingAverage
 from potstill.train.batches import Batches
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
@@ -90,7 +90,7 @@ class Distiller:
         self.steps_done = 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
-        self.ema: AveragedModel | None = None
+        self.ema: MovingAverage | None = None
 
     # Getting ready
 
@@ -116,6 +116,7 @@ class Distiller:
             objective=self.objective,
             task=self.task,
             batch=batch.to(device),
+            pieces=self.settings.accumulate * self.runtime.world_size,
         )
         self.objective = agreement.objective
         lesson = Lesson(self.student, self.objective, self.task)
@@ -126,8 +127,7 @@ class Distiller:
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
         self._layers = self.objective.needs().teacher_layers
         if self.settings.ema is not None:
-            average = get_ema_multi_avg_fn(self.settings.ema)  # type: ignore[no-untyped-call]
-            self.ema = AveragedModel(self.student, multi_avg_fn=average, use_buffers=True)
+            self.ema = MovingAverage(self.student, decay=self.settings.ema)
         return agreement
 
     def plan_steps(self, total: int) -> None:
@@ -137,11 +137,7 @@ class Distiller:
     @property
     def result(self) -> nn.Module:
         """The module that is being trained for: the student, or its moving average."""
-        if self.ema is None:
-            return self.student
-        averaged = self.ema.module
-        assert isinstance(averaged, nn.Module), "AveragedModel holds a module"
-        return averaged
+        return self.student if self.ema is None else self.ema.module
 
     # One step
 
@@ -163,7 +159,7 @@ class Distiller:
         if self.settings.max_norm is not None:
             bound_weights(self.student, self.settings.max_norm)
         if self.ema is not None:
-            self.ema.update_parameters(self.student)
+            self.ema.update(self.student)
         self.steps_done += 1
         return figures
 
@@ -192,8 +188,9 @@ class Distiller:
         size = len(batch)
         parts = ranks * splits
         bounds = [size * i // parts for i in range(parts + 1)]
-        mine = range(rank * splits, (rank + 1) * splits)
-        return [batch.rows(slice(bounds[i], bounds[i + 1])) for i in mine]
+        mine = [slice(bounds[i], bounds[i + 1]) for i in range(rank * splits, (rank + 1) * splits)]
+        filled = [rows for rows in mine if rows.start < rows.stop]  # a last batch may be short
+        return [batch.rows(rows) for rows in filled or mine[:1]]
 
     def _counts(self, pieces: list[Batch]) -> tuple[Tensor | int, ...]:
         each = [self.objective.counts(self.task.target(piece)) for piece in pieces]

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @final
@@ -29,6 +29,12 @@ class FiniteGuard:
         """The first bad step so far, or `None`."""
         step = int(self._first)
         return None if step < 0 else step
+
+
+def has_finite_weights(module: nn.Module) -> bool:
+    """Whether no parameter holds inf or NaN; waits for the device once."""
+    each = [torch.isfinite(p.detach()).all() for p in module.parameters()]
+    return not each or bool(torch.stack(each).all())
 
 
 @final

@@ -29,8 +29,17 @@ def shake_hands(
     objective: Objective,
     task: Task,
     batch: Batch,
+    pieces: int = 1,
 ) -> Agreement:
     """Check one dry batch through everything and size the projectors.
+
+    Args:
+        student: what will be trained.
+        teacher: what it learns from, if anything.
+        objective: with terms that are not bound yet.
+        task: how the student is called.
+        batch: one batch of the training data, on the training device.
+        pieces: into how many micro-batches, over all processes, each batch will be cut.
 
     Raises:
         HandshakeError: listing every problem found, each with its way out.
@@ -48,7 +57,7 @@ def shake_hands(
             "\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)])
         )
     bound = objective.bind(said, taught)
-    return Agreement(objective=bound, pairing=tuple(_pairing(bound)))
+    return Agreement(objective=bound, pairing=(*_pairing(bound), *_cut(bound, pieces)))
 
 
 def _on_paper(
@@ -202,3 +211,15 @@ def _pairing(objective: Objective) -> Iterator[str]:
             names = zip(needs.student_layers, needs.teacher_layers, strict=False)
             pairs = ", ".join(f"{s} → {t}" for s, t in names)
             yield f"{weighted.term.name}: {pairs}: {describe()}"
+
+
+def _cut(objective: Objective, pieces: int) -> Iterator[str]:
+    if pieces < 2:
+        return
+    for _, term in objective:
+        if getattr(term, "batchwise", False):
+            yield (
+                f"{term.name}: it compares the rows of a batch, and each batch is cut into "
+                f"{pieces} pieces; its value is that of the pieces. Set accumulate=1 to compare "
+                "whole batches."
+            )

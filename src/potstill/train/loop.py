@@ -13,7 +13,7 @@ from potstill.runtime.seeds import random_state, restore_random_state, seed_ever
 from potstill.train.batches import Batches
 from potstill.train.checkpoint import Checkpoint, State
 from potstill.train.evaluate import answers_of, score
-from potstill.train.guard import FiniteGuard, StopRequest, listening
+from potstill.train.guard import FiniteGuard, StopRequest, has_finite_weights, listening
 from potstill.train.progress import Progress
 from potstill.train.record import Means, Record
 from potstill.train.settings import Select
@@ -47,8 +47,7 @@ class Training:
             None if folder is None else folder / "checkpoints" / name,
             seconds=self._settings.checkpoint_seconds,
         )
-        log = None if folder is None else folder / "metrics.jsonl"
-        self._record = Record(role=role, seed=seed, path=log)
+        self._record = Record(role=role, seed=seed)
         self._means = Means()
         self._epoch = self._index = 0
         self._best: tuple[float, int, Weights] | None = None
@@ -66,6 +65,9 @@ class Training:
         if not self._distiller.is_ready:
             self._distiller.prepare(self._train.batch(0, 0))
         self._distiller.plan_steps(self._total)
+        if self._folder is not None and self._distiller.runtime.rank == 0:
+            log = self._folder / "metrics.jsonl"
+            self._record = Record(role=self._role, seed=self._seed, path=log)
         self._guard = FiniteGuard(self._distiller.runtime.device)
         state = self._checkpoint.load()
         if state is not None:
@@ -179,8 +181,10 @@ class Training:
 
     def _check_finite(self) -> None:
         step = self._guard.first_bad()
-        if step is None:
+        if step is None and has_finite_weights(self._distiller.student):
             return
+        if step is None:  # the loss was finite and its gradient was not
+            step = self._distiller.steps_done - 1
         epoch, index = divmod(step, self._train.num_batches)
         saved = ""
         if self._folder is not None:
@@ -190,20 +194,22 @@ class Training:
             write_with(path, lambda temporary: torch.save(content, temporary))
             saved = f" The batch was saved to {path}."
         raise NonFiniteLoss(
-            f"The loss became inf or NaN at step {step + 1} of {self._total} (epoch {epoch + 1}, "
-            f"batch {index + 1}; {self._role}, seed {self._seed}).{saved} "
+            f"The loss or its gradient became inf or NaN at step {step + 1} of {self._total} "
+            f"(epoch {epoch + 1}, batch {index + 1}; {self._role}, seed {self._seed}).{saved} "
             f"Try a lower learning rate than {self._settings.lr:g}, or clip_norm."
         )
 
     def _save(self) -> None:
         self._check_finite()
         distiller = self._distiller
+        if distiller.runtime.rank:
+            return
         self._checkpoint.save(
             {
                 "format": 1,
                 "lesson": distiller.module.state_dict(),
                 "optimizer": distiller.optimizer.state_dict(),
-                "ema": None if distiller.ema is None else distiller.ema.state_dict(),
+                "ema": None if distiller.ema is None else distiller.ema.state(),
                 "random": random_state(),
                 "epoch": self._epoch,
                 "index": self._index,
@@ -221,7 +227,7 @@ class Training:
         distiller.module.load_state_dict(cast("Weights", state["lesson"]))
         distiller.optimizer.load_state_dict(cast("State", state["optimizer"]))
         if distiller.ema is not None:
-            distiller.ema.load_state_dict(cast("Weights", state["ema"]))
+            distiller.ema.load(cast("State", state["ema"]))
         self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
         distiller.steps_done = cast("int", state["steps"])
         self._best = cast("tuple[float, int, Weights] | None", state["best"])

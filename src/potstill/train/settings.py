@@ -136,7 +136,7 @@ def rate_at(settings: TrainSettings, total_steps: int) -> Callable[[int], float]
             case ScheduleName.CONSTANT:
                 return settings.lr
             case ScheduleName.COSINE:
-                done = (step - warm) / max(total_steps - warm, 1)
+                done = min((step - warm) / max(total_steps - warm, 1), 1.0)
                 return settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))
             case ScheduleName.STEP:
                 passed = sum(step >= share * total_steps for share in settings.milestones)

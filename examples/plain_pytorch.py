@@ -4,6 +4,7 @@
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ def digits() -> tuple[Tensor, Tensor]:
 def mlp(*sizes: int, dropout: float = 0.0, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
-    for width, following in zip(sizes, sizes[1:], strict=False):
+    for width, following in pairwise(sizes):
         layers += [nn.Linear(width, following), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers[:-2])
 

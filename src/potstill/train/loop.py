@@ -51,6 +51,7 @@ class Training:
         self._means = Means()
         self._epoch = self._index = 0
         self._best: tuple[float, int, Weights] | None = None
+        self._improved = 0  # the last epoch that was better than all before
         self._stopped_early = False
         self._seconds = 0.0
         self._clock = 0.0
@@ -124,12 +125,14 @@ class Training:
         self._log("validation", metrics=metrics)
         value = metrics[self._task.primary]
         if self._best is None or self._is_better(value, self._best[0]):
-            self._best = (value, self._epoch, self._weights())
+            self._improved = self._epoch
+        if self._best is None or not self._is_better(self._best[0], value):
+            self._best = (value, self._epoch, self._weights())  # of equals, the one trained longer
         patience = self._settings.patience
-        self._stopped_early = patience is not None and self._epoch - self._best[1] >= patience
+        self._stopped_early = patience is not None and self._epoch - self._improved >= patience
 
-    def _is_better(self, value: float, best: float) -> bool:
-        return value > best if self._task.higher_is_better else value < best
+    def _is_better(self, value: float, than: float) -> bool:
+        return value > than if self._task.higher_is_better else value < than
 
     def _log(self, split: str, **figures: object) -> None:
         steps, seconds = self._distiller.steps_done, round(self._elapsed(), 3)
@@ -215,6 +218,7 @@ class Training:
                 "index": self._index,
                 "steps": distiller.steps_done,
                 "best": self._best,
+                "improved": self._improved,
                 "stopped_early": self._stopped_early,
                 "seconds": self._elapsed(),
                 "means": self._means.state(),
@@ -231,6 +235,7 @@ class Training:
         self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
         distiller.steps_done = cast("int", state["steps"])
         self._best = cast("tuple[float, int, Weights] | None", state["best"])
+        self._improved = cast("int", state["improved"])
         self._stopped_early = cast("bool", state["stopped_early"])
         self._seconds = cast("float", state["seconds"])
         self._means.load(cast("State", state["means"]), distiller.runtime.device)

@@ -31,7 +31,7 @@ class ScheduleName(StrEnum):
 class Select(StrEnum):
     """Which epoch's weights are the result."""
 
-    BEST = "best"  # by the primary metric on validation data, the earliest of equals
+    BEST = "best"  # by the primary metric on validation data, the latest of equals
     LAST = "last"
 
 

@@ -10,7 +10,7 @@ import torch
 from potstill.errors import ModelError
 from potstill.protocols import LogitKind, Offers, Teacher
 from potstill.signals import Batch, Logits, Signals
-from potstill.teachers.fingerprints import digest
+from potstill.teachers.fingerprints import digest, estimator_digest
 
 _FLOOR = 1e-7  # probabilities of 0 are raised to this before the logarithm
 
@@ -58,10 +58,8 @@ class EstimatorTeacher(Teacher):
         return Offers(logits=kind, num_classes=self._num_outputs)
 
     def fingerprint(self) -> str:
-        """Digest of the pickled estimator: its class, settings and fitted state."""
-        import pickle
-
-        return digest([pickle.dumps(self.estimator), self._kind, str(self._raw_inputs)])
+        """Digest of the estimator (its class, settings and fitted state) and how it is fed."""
+        return digest([estimator_digest(self.estimator), self._kind, str(self._raw_inputs)])
 
     @property
     def reads_raw(self) -> bool:
@@ -76,7 +74,7 @@ class EstimatorTeacher(Teacher):
                 "This estimator takes raw inputs, and the batch carries none. "
                 "Build the feed with keep_raw=True, or set raw_inputs=False."
             )
-        table = source.reshape(len(source), -1).cpu().numpy()
+        table = source.detach().reshape(len(source), -1).cpu().numpy()
         values = torch.from_numpy(self._answer(table).astype(np.float32))
         return Signals(logits=Logits(values.to(batch.inputs.device)))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from potstill.errors import ModelError
 from potstill.protocols import LogitKind, Offers, Teacher
 from potstill.signals import Batch, Logits, Signals
-from potstill.teachers.fingerprints import digest
+from potstill.teachers.fingerprints import digest, function_digest
 
 
 @final
@@ -19,7 +19,8 @@ class FunctionTeacher(Teacher):
     Args:
         function: called with the batch's normalised inputs, without gradient.
         kind: what its answers are.
-        fingerprint: names this version of the function; the name and the byte code if left out.
+        fingerprint: names this version of the function; if left out, its name, code, defaults and
+            captured values (but no globals that it reads: give one if there are such).
     """
 
     def __init__(
@@ -37,12 +38,10 @@ class FunctionTeacher(Teacher):
         return Offers(logits=self._kind)
 
     def fingerprint(self) -> str:
-        """The one given, or a digest of the function's name and code."""
+        """The one given, or a digest of the function."""
         if self._fingerprint is not None:
             return digest(["function", self._fingerprint])
-        code = getattr(self._function, "__code__", None)
-        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
-        return digest([name, code.co_code if code else "", repr(code.co_consts) if code else ""])
+        return function_digest(self._function)
 
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The function's answer."""

@@ -67,7 +67,7 @@ class OnnxTeacher(Teacher):
             )
         try:
             (answer, *_) = self._session.run(
-                None, {self._input: source.cpu().numpy().astype(self._dtype)}
+                None, {self._input: source.detach().cpu().numpy().astype(self._dtype)}
             )
         except Exception as error:  # ONNX Runtime raises its own family, without a common base
             raise ModelError(

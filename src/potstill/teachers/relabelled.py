@@ -6,7 +6,7 @@ from typing import Self, final
 import torch
 
 from potstill.errors import HandshakeError
-from potstill.protocols import LogitKind, Offers, Teacher
+from potstill.protocols import Offers, Teacher
 from potstill.signals import Batch, Logits, Signals
 from potstill.teachers.fingerprints import digest
 
@@ -21,6 +21,10 @@ class Relabelled(Teacher):
     """
 
     def __init__(self, teacher: Teacher, label_map: Sequence[int]) -> None:
+        if not label_map:
+            raise HandshakeError(
+                "label_map is empty; give the teacher's number for each of the student's classes."
+            )
         self._teacher = teacher
         self._map = torch.tensor(list(label_map), dtype=torch.int64)
         offered = teacher.offers().num_classes
@@ -35,8 +39,7 @@ class Relabelled(Teacher):
     def offers(self) -> Offers:
         """As the teacher, with as many classes as the map has entries."""
         inner = self._teacher.offers()
-        kind = LogitKind.RAW if inner.logits is LogitKind.RAW else LogitKind.LOGPROBS
-        return Offers(logits=kind, num_classes=len(self._map), layers=inner.layers)
+        return Offers(logits=inner.logits, num_classes=len(self._map), layers=inner.layers)
 
     def fingerprint(self) -> str:
         """The teacher's and the map's."""

@@ -25,18 +25,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "KD",
     "Batch",
     "CrossEntropy",
+    "distill",
     "Distiller",
     "EstimatorTeacher",
     "FunctionTeacher",
     "Hint",
+    "KD",
+    "load_recipe",
     "ModuleTeacher",
     "Objective",
+    "plan",
     "PotstillError",
     "Recipe",
     "Run",
+    "run",
     "Signals",
     "Target",
     "Task",
@@ -44,10 +48,6 @@ __all__ = [
     "TensorBatches",
     "Term",
     "TrainSettings",
-    "distill",
-    "load_recipe",
-    "plan",
-    "run",
 ]
 
 _HOMES = {

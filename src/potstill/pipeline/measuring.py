@@ -10,7 +10,7 @@ import torch
 from potstill.measure.quality import agreement, calibration_error, probabilities
 from potstill.measure.summary import summarise
 from potstill.pipeline.teaching import Ready
-from potstill.pipeline.training import restored
+from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
 from potstill.runtime.files import write_with
 from potstill.train.evaluate import Answers, answers_of, score
@@ -34,24 +34,27 @@ def measure_quality(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict
 def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     test = shop.feed(shop.experiment.data.test)
     task = shop.experiment.task
-    selected: dict[str, Answers] = {
-        "teacher_0": answers_of(ready.teacher.to(shop.runtime.device), test, task)
-    }
-    last: dict[str, Answers] = {}
-    if ready.last is not None:
-        last["teacher_0"] = answers_of(ready.last.to(shop.runtime.device), test, task)
+    device = shop.runtime.device
+    found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
+    teachers = {"selected": ready.teacher, **ready.other}
+    for which, teacher in teachers.items():
+        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
-            folder, name = shop.models(role, seed), f"{role}_{seed}"
-            for answers, is_last in ((selected, False), (last, True)):
+            for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
                 module = restored(
-                    shop.experiment.student, folder, num_outputs=shop.num_outputs, last=is_last
+                    shop.experiment.student,
+                    shop.models(role, seed),
+                    num_outputs=shop.num_outputs,
+                    file=file,
                 )
-                answers[name] = answers_of(module.to(shop.runtime.device), test, task)
+                found[which][f"{role}_{seed}"] = answers_of(module.to(device), test, task)
+    selected = found["selected"]
     _keep(shop, selected)
     return {
         "test": _metrics(shop, selected),
-        "test_last": _metrics(shop, last),
+        "test_last": _metrics(shop, found["last"]),
+        "test_best": _metrics(shop, found["best"]),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
     }

@@ -60,6 +60,7 @@ def _model(
         "description": ready.description if role == "teacher" else student.description,
         "test": _part(measured, "test", role),
         "test_last": _part(measured, "test_last", role),
+        "test_best": _part(measured, "test_best", role),
         "calibration": _part(measured, "calibration", role),
         **sizes[role],
         "latency_ms": _part(exported, "latency", role),
@@ -72,6 +73,7 @@ def _model(
             "energy_wh": ready.energy_wh,
             "co2_g": ready.co2_g,
             "best_epochs": None if ready.best_epoch is None else [ready.best_epoch],
+            "selected_epochs": None if ready.selected_epoch is None else [ready.selected_epoch],
         }
     else:
         training = _training(shop, role)
@@ -87,6 +89,7 @@ def _training(shop: Workshop, role: str) -> dict[str, object]:
         "energy_wh": _mean(outcomes, "energy_wh"),
         "co2_g": _mean(outcomes, "co2_g"),
         "best_epochs": [o["best_epoch"] for o in outcomes],
+        "selected_epochs": [o["selected_epoch"] for o in outcomes],
     }
 
 

@@ -1,6 +1,7 @@
 """The first stage: a teacher that is ready, trained here, fitted here, or put together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -13,7 +14,7 @@ from potstill.pipeline.experiment import (
     MadeModel,
     TrainedTeacher,
 )
-from potstill.pipeline.training import Assigned, restored, train
+from potstill.pipeline.training import BEST, LAST, Assigned, restored, train
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.teachers import Ensemble, EstimatorTeacher, ModuleTeacher, Relabelled
@@ -26,7 +27,7 @@ class Ready:
     Args:
         teacher: for the distiller.
         modules: what it is made of, for size, FLOPs and export; empty if it is no torch module.
-        last: the same teacher with the weights of its last epoch, if it was trained here.
+        other: the same teacher with the weights of its `last` and `best` epoch, if trained here.
         estimator: whether it is fitted on a table.
     """
 
@@ -34,11 +35,12 @@ class Ready:
     name: str
     description: str
     modules: tuple[nn.Module, ...] = ()
-    last: Teacher | None = None
+    other: Mapping[str, Teacher] = field(default_factory=dict)
     seconds: float | None = None
     energy_wh: float | None = None
     co2_g: float | None = None
     best_epoch: int | None = None
+    selected_epoch: int | None = None
     estimator: bool = False
 
 
@@ -79,24 +81,33 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
             objective=objective_of(experiment.task.default_objective()),
         ),
     )
-    module, last = _modules(shop, source.model, number)
+    module, other = _modules(shop, source.model, number)
     return Ready(
         teacher=_mapped(ModuleTeacher(module, experiment.task), source.label_map),
         name=source.model.name,
         description=source.model.description,
         modules=(module,),
-        last=_mapped(ModuleTeacher(last, experiment.task), source.label_map),
+        other={
+            name: _mapped(ModuleTeacher(each, experiment.task), source.label_map)
+            for name, each in other.items()
+        },
         seconds=_number(outcome["seconds"]),
         energy_wh=_number(outcome["energy_wh"]),
         co2_g=_number(outcome["co2_g"]),
         best_epoch=_whole(outcome["best_epoch"]),
+        selected_epoch=_whole(outcome["selected_epoch"]),
     )
 
 
-def _modules(shop: Workshop, model: MadeModel, number: int) -> tuple[nn.Module, nn.Module]:
+def _modules(
+    shop: Workshop, model: MadeModel, number: int
+) -> tuple[nn.Module, dict[str, nn.Module]]:
     folder, outputs = shop.models("teacher", number), shop.num_outputs
-    last = restored(model, folder, num_outputs=outputs, last=True)
-    return restored(model, folder, num_outputs=outputs), last
+    other = {
+        name: restored(model, folder, num_outputs=outputs, file=file)
+        for name, file in (("last", LAST), ("best", BEST))
+    }
+    return restored(model, folder, num_outputs=outputs), other
 
 
 def _fitted(shop: Workshop, source: EstimatorSource, number: int) -> Ready:

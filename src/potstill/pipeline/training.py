@@ -15,9 +15,10 @@ from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
-from potstill.train import Distiller, Fit
+from potstill.train import Distiller, Fit, Select
 
-SELECTED, LAST = "model.safetensors", "last.safetensors"
+SELECTED = "model.safetensors"
+LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),
-        files=[folder / SELECTED, folder / LAST],
+        files=[folder / name for name in (SELECTED, LAST, BEST)],
         work=lambda: _train(shop, task, folder),
     )
 
@@ -89,33 +90,30 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
 def _outcome(
     fit: Fit, task: Assigned, energy_wh: float | None, co2_g: float | None, primary: str
 ) -> dict[str, object]:
-    validated = [
-        cast("dict[str, float]", line["metrics"])
+    by_last = fit.best_epoch is None or task.learning.settings.select is Select.LAST
+    validated = {
+        line["epoch"]: cast("dict[str, float]", line["metrics"])[primary]
         for line in fit.record.lines
         if line["split"] == "validation"
-    ]
-    best = [
-        cast("dict[str, float]", line["metrics"])
-        for line in fit.record.lines
-        if line["split"] == "validation" and line["epoch"] == fit.best_epoch
-    ]
-    selected = (best or validated)[-1] if task.learning.settings.select == "best" else validated[-1]
+    }
     return {
         "seconds": round(fit.seconds, 3),
         "best_epoch": fit.best_epoch,
+        "selected_epoch": fit.epochs if by_last else fit.best_epoch,
         "epochs": fit.epochs,
         "steps": fit.steps,
         "energy_wh": energy_wh,
         "co2_g": co2_g,
-        "validation": selected[primary],
+        "validation": validated[fit.epochs if by_last else fit.best_epoch],
     }
 
 
 def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
     student = fit.student
     selected = {name: value.clone() for name, value in student.state_dict().items()}
-    student.load_state_dict(fit.last)
-    write_weights(student, folder / LAST)
+    for name, weights in ((LAST, fit.last), (BEST, fit.best)):
+        student.load_state_dict(weights)
+        write_weights(student, folder / name)
     student.load_state_dict(selected)
     if model.config is not None:
         save_model(student, model.config, folder)
@@ -123,9 +121,11 @@ def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
         write_weights(student, folder / SELECTED)
 
 
-def restored(model: MadeModel, folder: Path, *, num_outputs: int, last: bool = False) -> nn.Module:
+def restored(
+    model: MadeModel, folder: Path, *, num_outputs: int, file: str = SELECTED
+) -> nn.Module:
     """The trained model of a stage, in eval mode, on the CPU."""
     module = model.make(0)
-    path = folder / (LAST if last else SELECTED)
+    path = folder / file
     fit_weights(module, read_weights(path), origin=str(path), num_outputs=num_outputs)
     return module.eval()

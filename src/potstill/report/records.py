@@ -78,6 +78,7 @@ class ModelResult(_Record):
     description: Text = ""
     test: Summaries = {}
     test_last: Summaries = {}
+    test_best: Summaries = {}
     calibration: Summaries = {}
     agreement: Summary | None = None
     parameters: Number = None
@@ -88,6 +89,7 @@ class ModelResult(_Record):
     co2_g: Number = None
     latency_ms: Latency | None = None
     best_epochs: tuple[Number, ...] | None = None
+    selected_epochs: tuple[Number, ...] | None = None
     file: str | None = None
     file_bytes: Number = None
 
@@ -149,7 +151,11 @@ class Results(_Record):
         return {
             role: {
                 seed: int(epoch)
-                for seed, epoch in zip(self.seeds or (0,), model.best_epochs or (), strict=False)
+                for seed, epoch in zip(
+                    self.seeds or (0,),
+                    model.selected_epochs or model.best_epochs or (),
+                    strict=False,
+                )
                 if epoch is not None
             }
             for role, model in self.models.items()

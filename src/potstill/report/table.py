@@ -50,12 +50,17 @@ def _quality(results: Results, models: list[ModelResult]) -> list[Row]:
         cells=tuple(_summary(m.test_last.get(results.primary), results.primary) for m in models),
         hint="without selecting the best epoch on the validation data",
     )
+    best = Row(
+        label=f"{wording.metric_name(results.primary)} at the best epoch",
+        cells=tuple(_summary(m.test_best.get(results.primary), results.primary) for m in models),
+        hint="the epoch with the best validation figure",
+    )
     agreement = Row(
         label="Agreement with the teacher",
         cells=tuple(_summary(model.agreement, "agreement") for model in models),
     )
     calibration = dict.fromkeys(name for model in models for name in model.calibration)
-    return [*rows, last, agreement, *(_calibration(models, name) for name in calibration)]
+    return [*rows, last, best, agreement, *(_calibration(models, name) for name in calibration)]
 
 
 def _calibration(models: list[ModelResult], name: str) -> Row:

@@ -32,6 +32,7 @@ class Fit:
     Args:
         student: the trained module, with the selected weights, in eval mode, on the CPU.
         last: the weights of the last epoch (of the moving average if there is one).
+        best: the weights of the best epoch; the last one's without validation.
         best_epoch: the epoch (from 1) with the best validation metric; `None` without validation.
         epochs: epochs that ran.
         steps: optimiser steps.
@@ -41,6 +42,7 @@ class Fit:
 
     student: nn.Module
     last: dict[str, Tensor]
+    best: dict[str, Tensor]
     best_epoch: int | None
     epochs: int
     steps: int

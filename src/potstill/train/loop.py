@@ -164,6 +164,7 @@ class Training:
         return Fit(
             student=student.cpu().eval(),
             last=last,
+            best=last if self._best is None else self._best[2],
             best_epoch=None if self._best is None else self._best[1],
             epochs=self._epoch,
             steps=self._distiller.steps_done,

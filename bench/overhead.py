@@ -23,7 +23,7 @@ from potstill.runtime.fabric import Runtime
 from potstill.tasks import Classification
 from potstill.testing import tiny_mlp
 
-BATCH, STEPS = 256, 12  # steps of one block
+BATCH, STEPS = 256, 30  # steps of one block; the end of a fit is shared out among them
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def our_block(student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor) -> f
 
 
 def main() -> None:
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     torch.set_num_threads(1)
     x, y = data()
     teacher = tiny_mlp(784, 1200, 1200, 10, seed=1).eval().requires_grad_(False)

@@ -48,7 +48,11 @@ class DataSpec(_Open):
     test: float | int | None = Field(
         None, description="Share cut from the data when the source has no test part."
     )
-    limit: int | None = Field(None, ge=2, description="Use at most this many training samples.")
+    limit: int | None = Field(
+        None,
+        ge=2,
+        description="Use at most this many rows each of training with validation, test, transfer.",
+    )
     seed: int = Field(0, description="Of the splits.")
 
 

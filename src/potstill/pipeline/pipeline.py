@@ -55,6 +55,7 @@ class Pipeline:
             shop = Workshop(self._experiment, self._folder, ledger=ledger, progress=self._progress)
             self._describe()
             self._stages(shop)
+            shop.runtime.close()
         finally:
             ledger.close()
         return Run(self._folder)

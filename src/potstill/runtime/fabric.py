@@ -106,6 +106,19 @@ class Runtime:
         """The precision context, for what runs outside the wrapped module (the teacher)."""
         return self._fabric.autocast()
 
+    def close(self) -> None:
+        """Let the loggers finish."""
+        for logger in self._fabric.loggers:
+            logger.finalize("success")
+
+    def precision_state(self) -> dict[str, object]:
+        """The loss scale of `16-mixed`, for a checkpoint; nothing for other precisions."""
+        return dict(self._fabric.strategy.precision.state_dict())
+
+    def restore_precision(self, state: dict[str, object]) -> None:
+        """Continue with the loss scale that `precision_state` gave."""
+        self._fabric.strategy.precision.load_state_dict(state)
+
     def log(self, values: dict[str, float], step: int) -> None:
         """Send figures to the loggers, if there are any."""
         if self._fabric.loggers:

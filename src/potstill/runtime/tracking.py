@@ -50,6 +50,8 @@ class MlflowLogger(Logger):
     def experiment(self) -> Any:  # noqa: ANN401  (an MLflow run)
         """The active MLflow run."""
         if self._experiment is None:
+            if not self._mlflow.is_tracking_uri_set():
+                self._mlflow.set_tracking_uri(f"sqlite:///{(self._folder / 'mlflow.db').resolve()}")
             self._mlflow.set_experiment("potstill")
             self._experiment = self._mlflow.start_run(run_name=self._run)
         return self._experiment

@@ -62,7 +62,7 @@ class Training:
 
     def run(self) -> "Fit":
         """Train from the start, or from the checkpoint if there is one."""
-        seed_everything(self._seed)
+        seed_everything(self._seed + 1_000_003 * self._distiller.runtime.rank)
         if not self._distiller.is_ready:
             self._distiller.prepare(self._train.batch(0, 0))
         self._distiller.plan_steps(self._total)
@@ -214,6 +214,7 @@ class Training:
                 "lesson": distiller.module.state_dict(),
                 "optimizer": distiller.optimizer.state_dict(),
                 "ema": None if distiller.ema is None else distiller.ema.state(),
+                "precision": distiller.runtime.precision_state(),
                 "random": random_state(),
                 "epoch": self._epoch,
                 "index": self._index,
@@ -233,6 +234,7 @@ class Training:
         distiller.optimizer.load_state_dict(cast("State", state["optimizer"]))
         if distiller.ema is not None:
             distiller.ema.load(cast("State", state["ema"]))
+        distiller.runtime.restore_precision(cast("State", state["precision"]))
         self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
         distiller.steps_done = cast("int", state["steps"])
         self._best = cast("tuple[float, int, Weights] | None", state["best"])

@@ -35,7 +35,7 @@ def test_a_run_killed_in_each_stage_gives_the_same_models(tmp_path) -> None:
     run = tiny_runs.run(tmp_path / "killed")
 
     models = sorted((tmp_path / "whole" / "models").rglob("*.safetensors"))
-    assert len(models) == 2 * 7
+    assert len(models) == 3 * 7
     for path in models:
         ours = load_file(tmp_path / "killed" / path.relative_to(tmp_path / "whole"))
         for name, value in load_file(path).items():

@@ -24,13 +24,14 @@ class Ledger:
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("w", encoding="utf-8")
-        _take(self._lock, folder)
-        content = read_json(self._path) if self._path.exists() else {}
-        stages = content.get("stages", {})
-        assert isinstance(stages, dict), "as `_save` wrote it"
-        self._stages: dict[str, Outcome] = stages
+        try:
+            _take(self._lock, folder)
+            self._stages = _read(self._path)
+            self._save()  # a folder that cannot be written to is noticed before any work
+        except BaseException:
+            self._lock.close()
+            raise
         self.ran: list[str] = []
-        self._save()  # a folder that cannot be written to is noticed before any work
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -93,6 +94,12 @@ class Ledger:
 
     def _save(self) -> None:
         write_json(self._path, {"stages": self._stages})
+
+
+def _read(path: Path) -> dict[str, Outcome]:
+    stages = read_json(path).get("stages", {}) if path.exists() else {}
+    assert isinstance(stages, dict), "as `_save` wrote it"
+    return stages
 
 
 def _take(lock: IO[str], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The stages of a run, in order."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -8,7 +9,7 @@ from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
-from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
@@ -113,9 +114,11 @@ class Pipeline:
 
     def _students(self, shop: Workshop, role: str, teacher: Teacher | None) -> None:
         e = self._experiment
-        samples = e.data.train
+        samples, learning = e.data.train, e.learning
         if teacher is not None and e.data.transfer is not None:
             samples = samples.concat(e.data.transfer)
+        elif e.data.transfer is not None:
+            learning = _as_long(learning, 1 + len(e.data.transfer) / len(samples))
         for seed in e.seeds:
             train(
                 shop,
@@ -123,7 +126,7 @@ class Pipeline:
                     role=role,
                     seed=seed,
                     model=e.student,
-                    learning=e.learning,
+                    learning=learning,
                     samples=samples,
                     objective=self._scratch_objective() if teacher is None else e.objective,
                     teacher=teacher,
@@ -144,3 +147,9 @@ class Pipeline:
         )
         if warning is not None:
             shop.warn(warning)
+
+
+def _as_long(learning: Learning, ratio: float) -> Learning:
+    """As many epochs more as the distilled student has more samples: an equal budget of steps."""
+    epochs = round(learning.settings.epochs * ratio)
+    return replace(learning, settings=replace(learning.settings, epochs=epochs))

@@ -118,7 +118,8 @@ class Pipeline:
         if teacher is not None and e.data.transfer is not None:
             samples = samples.concat(e.data.transfer)
         elif e.data.transfer is not None:
-            learning = _as_long(learning, 1 + len(e.data.transfer) / len(samples))
+            all_samples = len(samples) + len(e.data.transfer)
+            learning = _as_long(learning, mine=len(samples), theirs=all_samples)
         for seed in e.seeds:
             train(
                 shop,
@@ -149,7 +150,13 @@ class Pipeline:
             shop.warn(warning)
 
 
-def _as_long(learning: Learning, ratio: float) -> Learning:
-    """As many epochs more as the distilled student has more samples: an equal budget of steps."""
-    epochs = round(learning.settings.epochs * ratio)
-    return replace(learning, settings=replace(learning.settings, epochs=epochs))
+def _as_long(learning: Learning, *, mine: int, theirs: int) -> Learning:
+    """As many epochs of `mine` samples as make the steps of its epochs of `theirs` samples."""
+    settings = learning.settings
+    steps = settings.epochs * _batches(theirs, settings.batch_size)
+    epochs = max(1, round(steps / _batches(mine, settings.batch_size)))
+    return replace(learning, settings=replace(settings, epochs=epochs))
+
+
+def _batches(samples: int, size: int) -> int:
+    return -(-samples // min(size, samples))

@@ -1,0 +1,53 @@
+"""docs/recipes.md names every key of a recipe with its default; run this file for its tables."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from potstill import recipe
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PARTS: dict[str, type[BaseModel]] = {
+    "top level": recipe.Recipe,
+    "data": recipe.DataSpec,
+    "teacher": recipe.TeacherSpec,
+    "teacher.ensemble[]": recipe.MemberSpec,
+    "student": recipe.StudentSpec,
+    "model": recipe.ModelSpec,
+    "distill and teacher.train": recipe.LearnSpec,
+    "distill.objective[]": recipe.TermSpec,
+    "mix": recipe.MixSpec,
+    "augment[]": recipe.StepSpec,
+    "measure": recipe.MeasureSpec,
+}
+
+
+def tables() -> str:
+    """One table a part: key, default, meaning."""
+    lines: list[str] = []
+    for title, model in PARTS.items():
+        lines += [f"### {title}", "", "| key | default | meaning |", "|---|---|---|"]
+        for name, field in model.model_fields.items():
+            default = "required" if field.is_required() else _shown(field.get_default())
+            meaning = (field.description or "").replace("|", "or")
+            lines.append(f"| `{name}` | {default} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return "its own defaults"
+    if isinstance(value, tuple) and any(isinstance(v, BaseModel) for v in value):
+        return "0.9 kd at temperature 4, 0.1 cross_entropy"
+    return "none" if value is None else f"`{list(value) if isinstance(value, tuple) else value!r}`"
+
+
+def test_the_page_names_every_key_with_its_default() -> None:
+    assert tables().strip() in PAGE.read_text(encoding="utf-8"), (
+        "run this file and paste its output"
+    )
+
+
+if __name__ == "__main__":
+    print(tables())

@@ -19,7 +19,7 @@ def test_public_names_are_declared_and_sorted() -> None:
     names = list(potstill.__all__)
 
     assert names, "the façade is empty"
-    assert names == sorted(set(names), key=str.casefold)
+    assert names == sorted(set(names), key=lambda name: (name.casefold(), name))
 
 
 def test_nothing_public_is_undeclared() -> None:

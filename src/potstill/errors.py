@@ -57,6 +57,10 @@ class StorageError(PotstillError, OSError):
     """A file or folder could not be read or written."""
 
 
+class StoreError(PotstillError, ValueError):
+    """A store of a teacher's signals that is damaged, in use, or not the one that was asked for."""
+
+
 class ExportError(PotstillError, RuntimeError):
     """The exported model is missing, broken, or does not answer as the student does."""
 

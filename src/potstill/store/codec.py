@@ -1,6 +1,6 @@
 """What a codec is: rows of one signal to bytes and back.
 
-N rows (samples, or token positions) · row shape `(C,)` for logits, `(D,)` or `(C, H, W)` for others.
+N rows (samples, or token positions) · a row is `(C,)` for logits, `(D,)`, `(C, H, W)` for others.
 """
 
 from abc import ABC, abstractmethod

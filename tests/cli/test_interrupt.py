@@ -44,7 +44,8 @@ def test_interrupted_and_gone_on_with_a_run_ends_as_if_nothing_had_happened(tmp_
     recipe = write_recipe(tmp_path, **LONG)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     undisturbed = start(recipe, whole)
-    assert undisturbed.communicate(timeout=120) and undisturbed.returncode == 0
+    assert undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0
 
     process = start(recipe, stopped)
     log = stopped / "metrics.jsonl"
@@ -62,7 +63,8 @@ def test_interrupted_and_gone_on_with_a_run_ends_as_if_nothing_had_happened(tmp_
     assert not (stopped / "results.json").exists()
 
     again = start(recipe, stopped)
-    assert again.communicate(timeout=120) and again.returncode == 0
+    assert again.communicate(timeout=120)
+    assert again.returncode == 0
 
     first, second = weights(whole), weights(stopped)
     assert first.keys() == second.keys()

@@ -104,9 +104,10 @@ class SparseLogits:
     """The teacher's K most useful log-probabilities of each row and what is left in the tail.
 
     Args:
-        ids_NK: int64, the classes kept.
-        logprobs_NK: float32, log-probabilities at `temperature`.
-        tail_N: float32, the probability mass that is not kept.
+        ids_NK: int64, the classes kept, each once.
+        logprobs_NK: float32, log-probabilities at `temperature`. Rows may keep fewer than K: -inf
+            marks an empty place, whose id is 0 and means nothing.
+        tail_N: float32, the probability mass that is not kept; with the kept mass it makes 1.
         num_classes: C.
         temperature: the one that `logprobs_NK` were computed at.
     """

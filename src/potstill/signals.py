@@ -11,6 +11,25 @@ import torch
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """What a set of batches shows, for sources that answer about known samples alone.
+
+    Args:
+        ids: `[N]` int64, every sample that may come.
+        inputs: `[N, ...]`, the same samples as they lie in the data, in the order of `ids`.
+        preparation: names what is done to `inputs` before a model sees them (normalisation).
+        augment: names the family of views, ops and seed; empty where samples are shown as they are.
+        views: how many views the epochs rotate through; `None` for a fresh one each epoch.
+    """
+
+    ids: Tensor
+    inputs: Tensor
+    preparation: str = ""
+    augment: str = ""
+    views: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Samples on their way through one training step.
@@ -24,6 +43,7 @@ class Batch:
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
         raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
             for teachers that bring their own preprocessing (trees, ONNX files).
+        origin: the set that the samples are from, which stored teachers check; mixed ones have none.
     """
 
     inputs: Tensor
@@ -32,6 +52,7 @@ class Batch:
     ids: Tensor | None = None
     view: Tensor | None = None
     raw: Tensor | None = None
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -13,7 +13,7 @@ from potstill.data.normalise import Normalise
 from potstill.data.order import epoch_order
 from potstill.data.samples import Samples
 from potstill.errors import DataError, RecipeError
-from potstill.signals import Batch
+from potstill.signals import Batch, Origin
 
 CACHE_LIMIT = 1 << 30
 """Bytes of normalised float32 inputs that a feed keeps, so that a batch is one look-up."""
@@ -42,6 +42,8 @@ class Feed:
         num_classes: needed by `mix` to soften class numbers.
         shuffle: whether epochs have an order of their own.
         drop_last: leave out the last batch if it is shorter.
+        views: with `augment`, how many views the epochs rotate through (epoch e shows view
+            1 + e mod `views`), for teachers whose answers are stored; `None` for a fresh one each.
         keep_raw: batches carry `raw`, the (augmented) inputs in the units of the data, for teachers
             with preprocessing of their own; images float32 in 0 … 255.
 
@@ -60,8 +62,10 @@ class Feed:
     num_classes: int = 0
     shuffle: bool = True
     drop_last: bool = False
+    views: int | None = None
     keep_raw: bool = False
     _source: Samples = field(init=False, repr=False)
+    _origin: Origin = field(init=False, repr=False)
     _ready: Tensor | None = field(init=False, repr=False, default=None)
     _order: tuple[int, Tensor] | None = field(init=False, repr=False, default=None)
 
@@ -80,6 +84,13 @@ class Feed:
         assert inputs is not None
         assert ids is not None
         self._source = Samples(inputs, ids, labels, labelled)
+        self._origin = Origin(
+            self.samples.ids,
+            self.samples.inputs,
+            preparation=self.normalise.digest(),
+            augment="" if self.augment is None else repr(self.augment),
+            views=self.views,
+        )
         self.normalise = self.normalise.to(self.device)
         if self.augment is None and inputs.numel() * 4 <= CACHE_LIMIT:
             self._ready = self.normalise(inputs)
@@ -114,7 +125,7 @@ class Feed:
         rows = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         source = self._source
         ids = source.ids.index_select(0, rows)
-        view = torch.full_like(ids, 0 if self.augment is None else epoch + 1)
+        view = torch.full_like(ids, self._view(epoch))
         inputs, raw = self._inputs(rows, ids, view)
         batch = Batch(
             inputs=inputs,
@@ -123,12 +134,19 @@ class Feed:
             ids=ids,
             view=view,
             raw=raw,
+            origin=self._origin,
         )
         if self.mix is None:
             return batch
         moment = Moment(self.seed, epoch, index)
         mixed = self.mix(batch, num_classes=self.num_classes, moment=moment)
         return replace(mixed, raw=self.normalise.inverse(mixed.inputs)) if self.keep_raw else mixed
+
+    def _view(self, epoch: int) -> int:
+        """Which view of its samples an epoch shows."""
+        if self.augment is None:
+            return 0
+        return 1 + (epoch if self.views is None else epoch % self.views)
 
     def _inputs(self, rows: Tensor, ids: Tensor, view: Tensor) -> tuple[Tensor, Tensor | None]:
         """Model inputs, and the raw ones if they are kept."""
@@ -163,6 +181,8 @@ class Feed:
             raise RecipeError(f"`batch_size` must be 1 or more, got {self.batch_size}.")
         if not 0 <= self.seed < 1 << 31:
             raise RecipeError(f"`seed` must lie between 0 and 2147483647, got {self.seed}.")
+        if self.views is not None and self.views < 1:
+            raise RecipeError(f"`views` must be 1 or more, got {self.views}.")
         if self.drop_last and len(self.samples) < self.batch_size:
             raise RecipeError(
                 f"`drop_last` with a batch size of {self.batch_size} drops all "

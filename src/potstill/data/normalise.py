@@ -1,5 +1,6 @@
 """From raw values (pixels, table cells, signal amplitudes) to what a model is given."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -47,6 +48,11 @@ class Normalise:
         if self.mean is None or self.std is None:
             return self
         return type(self)(self.mean.to(device), self.std.to(device), self.scale)
+
+    def digest(self) -> str:
+        """Hex digest of the constants."""
+        constants = [None if t is None else t.tolist() for t in (self.mean, self.std)]
+        return hashlib.sha256(repr((*constants, self.scale)).encode()).hexdigest()
 
     def as_module(self) -> nn.Module:
         """The same as a module with buffers, to stand before an exported model."""

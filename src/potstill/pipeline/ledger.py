@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, final
+from typing import final
 
-from potstill.errors import StorageError
-from potstill.runtime.files import read_json, storing, write_json
+from potstill.runtime.files import read_json, storing, take_lock, write_json
 from potstill.teachers.fingerprints import digest
 
 Outcome = dict[str, object]
@@ -21,11 +20,12 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "stages.json"
-        with storing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w", encoding="utf-8")
+        self._lock = take_lock(
+            folder,
+            refusal=f"Another Potstill process is working in {folder}. "
+            "Wait for it, or give this run another folder with --out.",
+        )
         try:
-            _take(self._lock, folder)
             self._stages = _read(self._path)
             self._save()  # a folder that cannot be written to is noticed before any work
         except BaseException:
@@ -100,17 +100,3 @@ def _read(path: Path) -> dict[str, Outcome]:
     stages = read_json(path).get("stages", {}) if path.exists() else {}
     assert isinstance(stages, dict), "as `_save` wrote it"
     return stages
-
-
-def _take(lock: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StorageError(
-            f"Another Potstill process is working in {folder}. "
-            "Wait for it, or give this run another folder with --out."
-        ) from error

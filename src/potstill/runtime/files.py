@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from potstill.errors import StorageError
 
@@ -80,3 +81,28 @@ def read_json(path: Path) -> dict[str, object]:
             f"this version of Potstill reads {FORMAT}. Update Potstill, or run again."
         )
     return content
+
+
+def take_lock(folder: Path, *, refusal: str) -> IO[str]:
+    """Keep other processes out of a folder until the file is closed or this process dies.
+
+    Raises:
+        StorageError: with `refusal`, if another process is in it.
+    """
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w", encoding="utf-8")
+    try:
+        _take(lock)
+    except OSError as error:
+        lock.close()
+        raise StorageError(refusal) from error
+    return lock
+
+
+def _take(lock: IO[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        return
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from potstill.data.order import epoch_order
-from potstill.signals import Batch
+from potstill.signals import Batch, Origin
 
 
 class Batches(Protocol):
@@ -49,6 +49,7 @@ class TensorBatches:
         self._inputs, self._labels = inputs, labels
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         self._ids = torch.arange(len(inputs), device=inputs.device)
+        self._origin = Origin(self._ids, inputs)
         self._order: tuple[int, Tensor] = (-1, self._ids)
 
     @property
@@ -67,4 +68,5 @@ class TensorBatches:
             inputs=self._inputs[rows],
             labels=None if self._labels is None else self._labels[rows],
             ids=rows,
+            origin=self._origin,
         )

@@ -189,7 +189,7 @@ def _summary(summary: object) -> str:
     values, std, ci95 = summary.get("values"), summary.get("std"), summary.get("ci95")
     if isinstance(std, int | float) and isinstance(ci95, Sequence) and isinstance(values, Sequence):
         text += (
-            f" ± {std:.2g} (std of {len(values)} seeds; 95 % interval {ci95[0]:.4g} to "
+            f" ± {std:.2g} (std of {len(values)} seeds; 95% interval {ci95[0]:.4g} to "
             f"{ci95[1]:.4g})"
         )
     else:

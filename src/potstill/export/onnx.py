@@ -20,7 +20,8 @@ from torch.export import Dim, ExportedProgram
 
 from potstill import __version__
 from potstill.errors import ExportError, StorageError
-from potstill.export.shipped import Shipped, evaluating
+from potstill.export.shipped import Shipped
+from potstill.runtime.modes import evaluating
 
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 DEFAULT_OPSET = 20  # ONNX 1.15, ONNX Runtime 1.17 and later

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from potstill.errors import DataError, ExportError
-from potstill.export.shipped import Shipped, evaluating
+from potstill.export.shipped import Shipped
+from potstill.runtime.modes import evaluating
 
 BATCH_SIZES = (1, 7, 64)
 SMALLEST_SCALE = 1e-3  # logits below this are not looked at relatively

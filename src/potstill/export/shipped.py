@@ -1,8 +1,7 @@
 """What an exported file computes: the normalisation, then the student, and nothing else."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +34,6 @@ class Shipped(nn.Module):
                 "export a module that returns one."
             )
         return outputs
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every submodule has the training flag that it had."""
-    flags = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, is_training in flags:
-            part.training = is_training
 
 
 def _plain(module: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from potstill.errors import StorageError
+from potstill.runtime.modes import evaluating
 
 BYTES_PER_FLOAT32 = 4
 
@@ -86,18 +87,6 @@ def saved_bytes(model: nn.Module, sample: Tensor) -> int:
             outputs = model(sample)
         del outputs  # held until here, so that no address was used twice
     return sum(kept.values()) // len(sample)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every submodule has the training flag that it had."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, is_training in flags:
-            module.training = is_training
 
 
 @contextmanager

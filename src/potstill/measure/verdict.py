@@ -249,7 +249,7 @@ def _sentence(
     seeds = f"{paired.seeds} seed" + "s" * (paired.seeds > 1)
     interval = ""
     if paired.ci95 is not None:
-        interval = f", 95 % interval {paired.ci95[0]:+.3g} to {paired.ci95[1]:+.3g}"
+        interval = f", 95% interval {paired.ci95[0]:+.3g} to {paired.ci95[1]:+.3g}"
     return (
         f"{opening}: {metric} {distilled:.4g} with the teacher and {scratch:.4g} without "
         f"(gain {paired.gain:+.3g}{interval}, {seeds})."

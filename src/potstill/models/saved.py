@@ -13,7 +13,8 @@ from potstill.models.huggingface import rebuildable_huggingface
 from potstill.models.initial import seeded
 from potstill.models.options import refuse_unknown
 from potstill.models.sources import build
-from potstill.models.weights import fit_weights, read_weights, replacing, write_weights
+from potstill.models.weights import fit_weights, read_weights, write_weights
+from potstill.runtime.files import write_text
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -33,8 +34,7 @@ def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> Path:
     weights, described = folder / WEIGHTS, folder / CONFIG
     text = json.dumps(_rebuildable(model, config).to_json(), indent=2) + "\n"
     write_weights(model, weights)
-    with replacing(described) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(described, text)
     return weights
 
 

@@ -1,9 +1,7 @@
 """Weights on disk: read without running code, written whole or not at all, fitted name by name."""
 
-import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -13,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from potstill.errors import ModelError, StorageError
+from potstill.runtime.files import write_with
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -39,29 +38,16 @@ def write_weights(model: nn.Module, path: Path) -> None:
         storage = value.untyped_storage().data_ptr()
         kept[name] = value.clone() if storage in storages else value
         storages.add(storage)
-    with replacing(path) as temporary:
-        save_file(kept, temporary, metadata={"format": "pt"})
+    write_with(path, lambda temporary: _save(kept, temporary))
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Within, write to the temporary path given; afterwards it takes the place of `path`.
-
-    Raises:
-        StorageError: if writing fails; an earlier file is left as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _save(kept: dict[str, Tensor], path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        save_file(kept, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # the file system failed
         raise StorageError(
             f"{path} could not be written ({error}): check the space and the permissions there."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

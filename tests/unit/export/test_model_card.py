@@ -83,7 +83,7 @@ def test_the_card_of_a_student_has_its_figures() -> None:
     for fact in (
         "# mlp (digits, distilled)",
         "One hidden layer.",
-        "| test accuracy (decides) | 0.97 ± 0.01 (std of 3 seeds; 95 % interval 0.95 to 0.99) |",
+        "| test accuracy (decides) | 0.97 ± 0.01 (std of 3 seeds; 95% interval 0.95 to 0.99) |",
         "| test accuracy, last epoch | 0.955 ± 0.01",
         "| calibration error (ECE) | 0.031 ± 0.01",
         "| parameters | 1,234 |",

@@ -1,4 +1,7 @@
-"""Sources of signals: modules, ensembles, estimators, ONNX files, functions. All are `Teacher`s."""
+"""Sources of signals: modules, ensembles, estimators, ONNX files, functions, stores.
+
+All are `Teacher`s.
+"""
 
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
@@ -6,6 +9,7 @@ from potstill.teachers.function import FunctionTeacher
 from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
+from potstill.teachers.stored import StoredTeacher
 
 __all__ = [
     "Combine",
@@ -15,4 +19,5 @@ __all__ = [
     "ModuleTeacher",
     "OnnxTeacher",
     "Relabelled",
+    "StoredTeacher",
 ]

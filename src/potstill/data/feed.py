@@ -32,7 +32,8 @@ class Feed:
 
     Args:
         samples: what to go through; unlabelled ones may be among them.
-        batch_size: rows in a batch; the last one may be shorter.
+        batch_size: rows in a batch; the last one may be shorter. A single row that would be left
+            over joins the batch before it, because batch norm cannot learn from one row.
         seed: 0 … 2³¹ - 1; names the order and the mixing (augmentation has its own seed).
         normalise: raw → model input. Images are augmented between its two halves, on [0, 1];
             tables and signals after it.
@@ -102,7 +103,7 @@ class Feed:
     def num_batches(self) -> int:
         """How many batches an epoch has."""
         whole, rest = divmod(len(self.samples), self.batch_size)
-        return whole if self.drop_last or not rest else whole + 1
+        return whole if self.drop_last or not rest or (whole and rest == 1) else whole + 1
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `start` on."""
@@ -122,7 +123,7 @@ class Feed:
         """
         if not 0 <= index < self.num_batches:
             raise IndexError(f"batch {index} of an epoch that has {self.num_batches}")
-        rows = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self._permutation(epoch)[self._slice(index)]
         source = self._source
         ids = source.ids.index_select(0, rows)
         view = torch.full_like(ids, self._view(epoch))
@@ -147,6 +148,11 @@ class Feed:
         if self.augment is None:
             return 0
         return 1 + (epoch if self.views is None else epoch % self.views)
+
+    def _slice(self, index: int) -> slice:
+        start, stop = index * self.batch_size, (index + 1) * self.batch_size
+        alone = not self.drop_last and stop == len(self.samples) - 1
+        return slice(start, stop + alone)
 
     def _inputs(self, rows: Tensor, ids: Tensor, view: Tensor) -> tuple[Tensor, Tensor | None]:
         """Model inputs, and the raw ones if they are kept."""

@@ -86,6 +86,18 @@ def test_changing_a_batch_does_not_change_the_next_epoch():
     assert torch.equal(feed.batch(0, 0).inputs, before)
 
 
+def test_a_single_row_left_over_joins_the_batch_before_it():
+    feed = make_feed(samples(21))
+
+    assert feed.num_batches == 4
+    assert [len(b) for b in feed.epoch(0)] == [5, 5, 5, 6]
+    assert sorted(torch.cat([b.ids for b in feed.epoch(1)]).tolist()) == sorted(
+        samples(21).ids.tolist()
+    )
+    assert [len(b) for b in make_feed(samples(21), drop_last=True).epoch(0)] == [5, 5, 5, 5]
+    assert [len(b) for b in make_feed(samples(1)).epoch(0)] == [1]
+
+
 def test_the_last_batch_may_be_short_or_left_out():
     assert [len(b) for b in make_feed().epoch(0)] == [5, 5, 5, 5, 3]
     assert [len(b) for b in make_feed(drop_last=True).epoch(0)] == [5, 5, 5, 5]

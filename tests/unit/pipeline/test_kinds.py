@@ -134,3 +134,43 @@ def test_kd_on_other_targets_is_refused_with_the_way_out(tmp_path, task: str) ->
 
     with pytest.raises(potstill.PotstillError, match="binary_kd" if task[0] == "m" else "huber"):
         Pipeline(build(wrong), tmp_path / "run").run()
+
+
+def test_a_folder_of_pictures_and_a_timm_teacher_go_the_whole_way(tmp_path) -> None:
+    """Three classes of PNG files in folders; a tiny timm network teaches a small network."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(72):
+        name = ("red", "green", "blue")[number % 3]
+        pixels = rng.integers(0, 90, (34, 30, 3), dtype=np.uint8)
+        pixels[..., number % 3] += 120
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    teacher = {"source": "timm", "name": "test_resnet.r160_in1k", "pretrained": False}
+
+    run = potstill.run(
+        parse(
+            {
+                "name": "pictures",
+                "data": {
+                    "source": "hf",
+                    "path": str(tmp_path / "pictures"),
+                    "resize": 32,
+                    "test": 0.25,
+                },
+                "teacher": {"model": teacher, "train": {"epochs": 2, "batch_size": 16}},
+                "student": {"model": {"name": "cnn", "width": 4, "depth": 2}},
+                "distill": {"epochs": 2, "batch_size": 16, "augment": [{"op": "flip"}]},
+                "seeds": 2,
+                "measure": {"seconds": 0.2, "energy": False},
+            }
+        ),
+        out=tmp_path / "run",
+    )
+
+    assert run.results["data"]["kind"] == "image"
+    assert run.results["data"]["classes"] == ["blue", "green", "red"]
+    assert (run.folder / "export" / "distilled.onnx").exists()
+    assert run.models["teacher"]["parameters"] > run.models["distilled"]["parameters"]

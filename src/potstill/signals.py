@@ -43,7 +43,7 @@ class Batch:
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
         raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
             for teachers that bring their own preprocessing (trees, ONNX files).
-        origin: the set that the samples are from, which stored teachers check; mixed ones have none.
+        origin: the set the samples are from, which stored teachers check; mixed ones have none.
     """
 
     inputs: Tensor
@@ -101,10 +101,16 @@ class LazyLogits:
     """Logits that are not computed yet: `hidden_ND @ head.weight.T + head.bias`.
 
     For heads over a vocabulary the product is never needed as a whole; `rows` gives a part.
+
+    Args:
+        hidden_ND: what goes into the head.
+        head: the last layer.
+        chunk_rows: of how many rows at a time the losses are computed; `None` chooses from memory.
     """
 
     hidden_ND: Tensor
     head: nn.Linear
+    chunk_rows: int | None = None
 
     @property
     def num_classes(self) -> int:

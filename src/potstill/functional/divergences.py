@@ -13,8 +13,8 @@ from torch import Tensor
 from potstill.functional.reductions import upcast
 
 FLAT = 1e-6  # a spread this small beside the values is rounding noise in float32
-_LOG_TINY = math.log(torch.finfo(torch.float32).tiny)
-_LOG_HUGE = 80.0  # exp of it still fits float32
+LOG_TINY = math.log(torch.finfo(torch.float32).tiny)
+LOG_HUGE = 80.0  # exp of it still fits float32
 
 
 def log_softened(logits_NC: Tensor, temperature: float) -> Tensor:
@@ -58,7 +58,7 @@ def reverse_kl(student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
     given the smallest float32 probability instead (log-probability -87.3), so that the gradient
     still drives the student away from them and stays finite.
     """
-    teacher_log_NC = teacher_log_NC.clamp(min=_LOG_TINY)
+    teacher_log_NC = teacher_log_NC.clamp(min=LOG_TINY)
     return (student_log_NC.exp() * (student_log_NC - teacher_log_NC)).sum(dim=-1)
 
 
@@ -73,13 +73,54 @@ def jsd(student_log_NC: Tensor, teacher_log_NC: Tensor, *, beta: float) -> Tenso
     """
     # log(q / m) is a constant to autograd. Its own derivative is the same for all classes, which
     # a softmax cancels; left in, it costs two digits of the gradient in float32.
-    ratio_NC = (teacher_log_NC - student_log_NC).detach().clamp(max=_LOG_HUGE)
+    ratio_NC = (teacher_log_NC - student_log_NC).detach().clamp(max=LOG_HUGE)
     student_to_mixture_NC = -torch.log1p(beta * torch.expm1(ratio_NC))
     teacher_NC = teacher_log_NC.exp()
     teacher_to_mixture_NC = torch.where(teacher_NC > 0, ratio_NC + student_to_mixture_NC, 0)
     to_teacher_N = (teacher_NC * teacher_to_mixture_NC).sum(dim=-1)
     to_student_N = (student_log_NC.exp() * student_to_mixture_NC).sum(dim=-1)
     return beta * to_teacher_N + (1 - beta) * to_student_N
+
+
+def skew_kl(student_log_NC: Tensor, teacher_log_NC: Tensor, *, skew: float) -> Tensor:
+    """KL(p ‖ m) with `m = skew * p + (1 - skew) * q`, `[N]`.
+
+    At most `-log(skew)`, wherever q is.
+
+    Args:
+        student_log_NC: log q.
+        teacher_log_NC: log p; -inf is allowed.
+        skew: share of the teacher in the mixture, strictly between 0 and 1.
+    """
+    ratio_NC = (teacher_log_NC - student_log_NC).detach().clamp(max=LOG_HUGE)
+    to_mixture_NC = ratio_NC - torch.log1p(skew * torch.expm1(ratio_NC))
+    teacher_NC = teacher_log_NC.exp()
+    losses_N = torch.where(teacher_NC > 0, teacher_NC * to_mixture_NC, 0).sum(dim=-1)
+    # By log q the derivative is (skew - 1) q p / m. With p / m - 1 instead, a softmax gives the
+    # same gradient, without cancelling digits where p and q are alike.
+    slope_NC = (skew - 1) * torch.expm1(to_mixture_NC)
+    carrier_N = (student_log_NC.exp() * slope_NC).sum(dim=-1)
+    return losses_N + (carrier_N - carrier_N.detach())
+
+
+def skew_reverse_kl(student_log_NC: Tensor, teacher_log_NC: Tensor, *, skew: float) -> Tensor:
+    """KL(q ‖ m) with `m = (1 - skew) * p + skew * q`, `[N]`.
+
+    At most `-log(skew)`, also where the teacher rules a class out.
+
+    Args:
+        student_log_NC: log q.
+        teacher_log_NC: log p; -inf is allowed.
+        skew: share of the student in the mixture, strictly between 0 and 1.
+    """
+    ratio_NC = (teacher_log_NC - student_log_NC).clamp(max=LOG_HUGE)
+    to_mixture_NC = -torch.log1p((1 - skew) * torch.expm1(ratio_NC))
+    return (student_log_NC.exp() * to_mixture_NC).sum(dim=-1)
+
+
+def total_variation(student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
+    """`sum |p - q| / 2`, `[N]`, both given as log-probabilities; from 0 to 1."""
+    return (teacher_log_NC.exp() - student_log_NC.exp()).abs().sum(dim=-1) / 2
 
 
 def binary_kl(student_NC: Tensor, teacher_NC: Tensor) -> Tensor:

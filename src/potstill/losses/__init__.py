@@ -4,12 +4,14 @@ from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.decoupled import DKD, NKD
+from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.rows import RowTerm
+from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
 from potstill.losses.weights import WeightPenalty
@@ -28,6 +30,7 @@ __all__ = [
     "BinaryProbabilityMSE",
     "CrossEntropy",
     "Distance",
+    "DivergenceTerm",
     "FeatureTerm",
     "Follow",
     "Hint",
@@ -38,7 +41,10 @@ __all__ = [
     "ProbabilityMSE",
     "ReverseKL",
     "RowTerm",
+    "SkewKL",
+    "SkewReverseKL",
     "SquaredError",
+    "TotalVariation",
     "WeightPenalty",
     "Weighted",
     "create",

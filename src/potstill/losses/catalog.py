@@ -13,6 +13,7 @@ from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.regression import Huber, SquaredError
+from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
 from potstill.losses.weights import WeightPenalty
@@ -28,6 +29,9 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "wttm": WTTM,
         "jsd": JSD,
         "reverse_kl": ReverseKL,
+        "skew_kl": SkewKL,
+        "skew_reverse_kl": SkewReverseKL,
+        "total_variation": TotalVariation,
         "dist": DIST,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,

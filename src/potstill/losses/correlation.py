@@ -56,8 +56,9 @@ class DIST(ArithmeticTerm):
         """The sum over rows; the mean over classes counts once for each row."""
         rows = read_rows(self, student, teacher, target)
         count = self.count(target)
+        assert isinstance(rows.teacher, Tensor), "kept classes were refused"
         student_NC = softened(rows.student_NC, self.temperature)
-        teacher_NC = softened(rows.teacher_NC, self.temperature)
+        teacher_NC = softened(rows.teacher, self.temperature)
         along_classes = sum_rows(1 - pearson(student_NC, teacher_NC, dim=1), rows.mask_N)
         along_batch = self._along_batch(student_NC, teacher_NC, mask_N=rows.mask_N) * count
         total = self.beta * along_classes + self.gamma * along_batch

@@ -6,6 +6,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor
 
+from potstill.functional.closed_forms import cross_entropy_gradient
 from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
@@ -48,6 +49,12 @@ class CrossEntropy(RowTerm):
         return F.cross_entropy(
             student_NC, labels, reduction="none", label_smoothing=self.label_smoothing
         )
+
+    def row_gradients(
+        self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in `RowTerm`."""
+        return cross_entropy_gradient(student_NC, labels, smoothing=self.label_smoothing)
 
 
 @final

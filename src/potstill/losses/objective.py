@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from potstill.errors import HandshakeError, RecipeError
 from potstill.functional.reductions import divide
 from potstill.protocols import Needs, Term
-from potstill.signals import Signals, Target
+from potstill.signals import LazyLogits, Signals, Target
 
 
 class Weighted(NamedTuple):
@@ -75,6 +75,12 @@ class Objective:
             counts: one for each term: the rows of the whole optimiser step on all ranks, as added
                 up from `counts(target)`. Without it, this batch is the step.
         """
+        if isinstance(student.logits, LazyLogits):
+            from potstill.losses.lazy import lazy_shares  # which knows of row-wise terms
+
+            counts = self.counts(target) if counts is None else counts
+            loss, shares = lazy_shares(self.summands, student, teacher, target, counts)
+            return ObjectiveValue(loss, dict(zip(self.names, shares, strict=True)))
         partials = [term(student, teacher, target) for _, term in self.summands]
         if counts is None:
             counts = [partial.count for partial in partials]
@@ -177,6 +183,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         student_logits=any(need.student_logits for need in each),
         teacher_logits=any(need.teacher_logits for need in each),
         raw_teacher_logits=any(need.raw_teacher_logits for need in each),
+        sparse_teacher=all(need.sparse_teacher for need in each if need.teacher_logits),
         labels=any(need.labels for need in each),
         class_labels=any(need.class_labels for need in each),
         student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),

@@ -4,7 +4,8 @@ Shapes: N rows, C classes (or outputs). A subclass of `RowTerm` writes one formu
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple, final
 
 import torch
@@ -14,7 +15,15 @@ from potstill.errors import HandshakeError
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
-from potstill.signals import AnyLogits, Partial, Signals, SparseLogits, Target
+from potstill.signals import (
+    AnyLogits,
+    LazyLogits,
+    Logits,
+    Partial,
+    Signals,
+    SparseLogits,
+    Target,
+)
 
 ONE_OF_MANY = frozenset({"single_label", "tokens"})  # kinds of targets that a softmax fits
 ABSENT = torch.empty(0)  # stands for what a term did not ask for
@@ -27,14 +36,20 @@ class Rows(NamedTuple):
     """
 
     student_NC: Tensor
-    teacher_NC: Tensor
+    teacher: Tensor | SparseLogits
     labels: Tensor
     mask_N: Tensor | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RowTerm(ArithmeticTerm):
-    """A term whose value is a sum over rows that do not know of each other."""
+    """A term whose value is a sum over rows that do not know of each other.
+
+    A subclass gives `row_losses`. Logits that are not computed yet (`LazyLogits`) are then read in
+    chunks of rows, with the gradient taken chunk by chunk; `row_gradients` may say it in closed
+    form. A term that can do with a teacher's kept classes says so in its needs
+    (`sparse_teacher`) and gives `sparse_row_losses`; see `DivergenceTerm`, which has all of it.
+    """
 
     @abstractmethod
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
@@ -46,14 +61,75 @@ class RowTerm(ArithmeticTerm):
             labels: as in `Target`; `[0]` unless `needs` asks for them.
         """
 
+    def row_gradients(
+        self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each row, `[N]`, and its gradient by that row's logits, `[N, C]`.
+
+        Equivalent to autograd through `row_losses`. The arguments are left as they are; what is
+        returned is the caller's.
+        """
+        return _by_autograd(lambda leaf: self.row_losses(leaf, teacher_NC, labels), student_NC)
+
+    def sparse_row_losses(
+        self, student_NC: Tensor, teacher: SparseLogits, labels: Tensor
+    ) -> Tensor:
+        """As `row_losses`, with the classes that the teacher kept.
+
+        Raises:
+            HandshakeError: the term needs all classes, or another temperature.
+        """
+        raise HandshakeError(
+            f"`{self.name}` needs the teacher's logits of all {teacher.num_classes} classes and "
+            f"got the best {teacher.ids_NK.shape[-1]}; give a teacher with dense logits."
+        )
+
+    def sparse_row_gradients(
+        self, student_NC: Tensor, teacher: SparseLogits, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `row_gradients`, with the classes that the teacher kept."""
+        return _by_autograd(lambda leaf: self.sparse_row_losses(leaf, teacher, labels), student_NC)
+
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum of the rows that count, and their number."""
+        if isinstance(student.logits, LazyLogits):
+            from potstill.losses.lazy import lazy_total  # which reads rows of row-wise terms
+
+            return lazy_total(self, student.logits, teacher, target)
         if self.needs().labels and target.labels is None:
             return nothing_labelled(self, student)
         rows = read_rows(self, student, teacher, target)
-        losses_N = self.row_losses(rows.student_NC, rows.teacher_NC, rows.labels)
+        losses_N = losses_of_rows(self, rows.student_NC, rows.teacher, rows.labels)
         return Partial(sum_rows(losses_N, rows.mask_N), self.count(target))
+
+
+def losses_of_rows(
+    term: RowTerm, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor
+) -> Tensor:
+    """`row_losses` or its sparse form, whichever suits the teacher's rows."""
+    if isinstance(teacher, SparseLogits):
+        return term.sparse_row_losses(student_NC, teacher, labels)
+    return term.row_losses(student_NC, teacher, labels)
+
+
+def gradients_of_rows(
+    term: RowTerm, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`row_gradients` or its sparse form, whichever suits the teacher's rows."""
+    if isinstance(teacher, SparseLogits):
+        return term.sparse_row_gradients(student_NC, teacher, labels)
+    return term.row_gradients(student_NC, teacher, labels)
+
+
+def _by_autograd(
+    losses_of: Callable[[Tensor], Tensor], student_NC: Tensor
+) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf_NC = student_NC.detach().requires_grad_()
+        losses_N = losses_of(leaf_NC)
+        (gradient_NC,) = torch.autograd.grad(losses_N.sum(), leaf_NC)
+    return losses_N.detach(), gradient_NC.contiguous()
 
 
 def nothing_labelled(term: ArithmeticTerm, student: Signals) -> Partial:
@@ -62,25 +138,65 @@ def nothing_labelled(term: ArithmeticTerm, student: Signals) -> Partial:
 
 
 def read_rows(term: ArithmeticTerm, student: Signals, teacher: Signals, target: Target) -> Rows:
-    """The rows that a term asked for: dense, in float32 or better, harmless where masked.
+    """The rows that a term asked for, in float32 or better, harmless where masked.
 
     Raises:
         HandshakeError: something is missing or the shapes do not belong together.
     """
     needs = term.needs()
     mask_N = target.mask(labels=needs.labels)
+    check_rows(term, student.logits, teacher.logits, target)
     student_NC = upcast(_dense(term, student.logits, of="student"))
-    teacher_NC = ABSENT
+    teacher_rows: Tensor | SparseLogits = ABSENT
     if needs.teacher_logits:
-        teacher_NC = upcast(_dense(term, teacher.logits, of="teacher").detach())
-        teacher_NC = keep_rows(teacher_NC, mask_N)
+        teacher_rows = _teacher_rows(term, teacher.logits, mask_N)
     labels = ABSENT
     if needs.labels:
         assert target.labels is not None
         labels = keep_rows(target.labels, mask_N)
-    _check_shapes(term, needs, target, student_NC, teacher_NC)
-    _check_labels(term, needs, labels)
-    return Rows(keep_rows(student_NC, mask_N), teacher_NC, labels, mask_N)
+    return Rows(keep_rows(student_NC, mask_N), teacher_rows, labels, mask_N)
+
+
+def check_rows(
+    term: ArithmeticTerm, student: AnyLogits | None, teacher: AnyLogits | None, target: Target
+) -> None:
+    """Refuse what a term cannot work on, before anything is computed.
+
+    Raises:
+        HandshakeError: something is missing or the shapes do not belong together.
+    """
+    needs = term.needs()
+    student_shape, teacher_shape = _shape(term, student, of="student"), None
+    if needs.teacher_logits:
+        teacher_shape = _shape(term, teacher, of="teacher")
+    _check_shapes(term, needs, target, student_shape, teacher_shape)
+    if needs.labels:
+        assert target.labels is not None
+        _check_labels(term, needs, target.labels)
+
+
+def _teacher_rows(
+    term: ArithmeticTerm, logits: AnyLogits | None, mask_N: Tensor | None
+) -> Tensor | SparseLogits:
+    if isinstance(logits, SparseLogits) and isinstance(term, RowTerm):
+        return replace(
+            logits,
+            ids_NK=keep_rows(logits.ids_NK, mask_N),
+            logprobs_NK=keep_rows(logits.logprobs_NK.detach(), mask_N),
+            tail_N=keep_rows(logits.tail_N.detach(), mask_N),
+        )
+    return keep_rows(upcast(_dense(term, logits, of="teacher").detach()), mask_N)
+
+
+def _shape(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> tuple[int, ...]:
+    match logits:
+        case LazyLogits():
+            return (*logits.hidden_ND.shape[:-1], logits.num_classes)
+        case SparseLogits() if of == "teacher":
+            return (*logits.ids_NK.shape[:-1], logits.num_classes)
+        case Logits():
+            return tuple(logits.values_NC.shape)
+    return tuple(_dense(term, logits, of=of).shape)
 
 
 def _dense(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> Tensor:
@@ -92,24 +208,27 @@ def _dense(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> Tensor
     if isinstance(logits, SparseLogits):
         raise HandshakeError(
             f"`{term.name}` needs the {of}'s logits of all {logits.num_classes} classes and got "
-            f"the best {logits.ids_NK.shape[-1]}; give a teacher with dense logits."
+            f"the best {logits.ids_NK.shape[-1]}; give a {of} with dense logits."
         )
     return logits.dense()
 
 
 def _check_shapes(
-    term: ArithmeticTerm, needs: Needs, target: Target, student_NC: Tensor, teacher_NC: Tensor
+    term: ArithmeticTerm,
+    needs: Needs,
+    target: Target,
+    shape: tuple[int, ...],
+    teacher_shape: tuple[int, ...] | None,
 ) -> None:
-    shape = tuple(student_NC.shape)
     if len(shape) != 2 or shape[0] != target.num_rows:
         raise HandshakeError(
             f"`{term.name}` needs logits of shape [{target.num_rows}, classes], "
             f"got {list(shape)} from the student; let the task flatten them to rows."
         )
-    if needs.teacher_logits and teacher_NC.shape != student_NC.shape:
+    if teacher_shape is not None and teacher_shape != shape:
         raise HandshakeError(
             f"`{term.name}` needs equal shapes, got {list(shape)} from the student and "
-            f"{list(teacher_NC.shape)} from the teacher; map the teacher's classes to the "
+            f"{list(teacher_shape)} from the teacher; map the teacher's classes to the "
             "student's, or match features instead."
         )
     if shape[1] < needs.min_classes:

@@ -7,19 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from potstill.functional.closed_forms import jsd_gradient, kl_gradient, reverse_kl_gradient
 from potstill.functional.divergences import jsd, kl, log_softened, reverse_kl, softened
 from potstill.functional.divergences import standardised as standardised_rows
 from potstill.losses.checks import check_flag, check_number
+from potstill.losses.divergence import SOFT, DivergenceTerm
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
+from potstill.signals import SparseLogits
 
-_SOFT = Needs(student_logits=True, teacher_logits=True, min_classes=2, kinds=ONE_OF_MANY)
+_DENSE = Needs(student_logits=True, teacher_logits=True, min_classes=2, kinds=ONE_OF_MANY)
 _SHAPED = Needs(student_logits=True, teacher_logits=True, min_classes=3, kinds=ONE_OF_MANY)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class KD(RowTerm):
+class KD(DivergenceTerm):
     r"""Hinton's distillation: the student's softened distribution follows the teacher's.
 
     Formula: $T^2\,\mathrm{KL}(p \,\|\, q)$ with $p = \mathrm{softmax}(z_t / T)$,
@@ -48,7 +51,7 @@ class KD(RowTerm):
 
     def needs(self) -> Needs:
         """Logits on both sides."""
-        return _SHAPED if self.standardise else _SOFT
+        return _SHAPED if self.standardise else SOFT
 
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
         """As in `RowTerm`."""
@@ -57,6 +60,30 @@ class KD(RowTerm):
         student_log_NC = log_softened(student_NC, self.temperature)
         divergence_N = kl(student_log_NC, softened(teacher_NC, self.temperature))
         return self.temperature**2 * divergence_N
+
+    def row_gradients(
+        self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in `RowTerm`."""
+        if self.standardise:
+            return RowTerm.row_gradients(self, student_NC, teacher_NC, labels)
+        return super().row_gradients(student_NC, teacher_NC, labels)
+
+    def sparse_row_losses(
+        self, student_NC: Tensor, teacher: SparseLogits, labels: Tensor
+    ) -> Tensor:
+        """As in `RowTerm`."""
+        if self.standardise:  # the mean and the spread are over all classes
+            return RowTerm.sparse_row_losses(self, student_NC, teacher, labels)
+        return super().sparse_row_losses(student_NC, teacher, labels)
+
+    def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
+        """KL(p ‖ q)."""
+        return kl(student_log_NC, teacher_log_NC.exp())
+
+    def closed_form(self, student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `DivergenceTerm`."""
+        return kl_gradient(student_NC, teacher_NC)
 
 
 @final
@@ -84,7 +111,7 @@ class WTTM(RowTerm):
 
     def needs(self) -> Needs:
         """Logits on both sides."""
-        return _SOFT
+        return _DENSE
 
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
         """As in `RowTerm`."""
@@ -95,7 +122,7 @@ class WTTM(RowTerm):
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class JSD(RowTerm):
+class JSD(DivergenceTerm):
     r"""Generalised Jensen-Shannon divergence: bounded, between forward and reverse KL.
 
     Formula: $T^2 [\beta\,\mathrm{KL}(p \,\|\, m) + (1 - \beta)\,\mathrm{KL}(q \,\|\, m)]$ with the
@@ -123,21 +150,20 @@ class JSD(RowTerm):
 
     def needs(self) -> Needs:
         """Logits on both sides."""
-        return _SOFT
+        return SOFT
 
-    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
-        """As in `RowTerm`."""
-        divergence_N = jsd(
-            log_softened(student_NC, self.temperature),
-            log_softened(teacher_NC, self.temperature),
-            beta=self.beta,
-        )
-        return self.temperature**2 * divergence_N
+    def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
+        """β KL(p ‖ m) + (1 - β) KL(q ‖ m)."""
+        return jsd(student_log_NC, teacher_log_NC, beta=self.beta)
+
+    def closed_form(self, student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `DivergenceTerm`."""
+        return jsd_gradient(student_NC, teacher_NC, beta=self.beta)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ReverseKL(RowTerm):
+class ReverseKL(DivergenceTerm):
     r"""Reverse KL: the student avoids what the teacher finds unlikely, and may leave modes out.
 
     Formula: $T^2\,\mathrm{KL}(q \,\|\, p)$ with $p = \mathrm{softmax}(z_t / T)$,
@@ -160,11 +186,12 @@ class ReverseKL(RowTerm):
 
     def needs(self) -> Needs:
         """Logits on both sides."""
-        return _SOFT
+        return SOFT
 
-    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
-        """As in `RowTerm`."""
-        divergence_N = reverse_kl(
-            log_softened(student_NC, self.temperature), log_softened(teacher_NC, self.temperature)
-        )
-        return self.temperature**2 * divergence_N
+    def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
+        """KL(q ‖ p)."""
+        return reverse_kl(student_log_NC, teacher_log_NC)
+
+    def closed_form(self, student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `DivergenceTerm`."""
+        return reverse_kl_gradient(student_NC, teacher_NC)

@@ -9,9 +9,10 @@ from torch import nn
 
 from potstill.errors import HandshakeError, PotstillError
 from potstill.features.taps import layer_names
-from potstill.losses import Objective
+from potstill.losses import DivergenceTerm, Objective
+from potstill.losses.divergence import wrong_temperature
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
-from potstill.signals import Batch, Signals
+from potstill.signals import Batch, Signals, SparseLogits
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
         return
     if needs.teacher_logits and offered.logits is None:
         yield "it needs the teacher's logits, and this teacher gives none."
+    if needs.teacher_logits and not needs.sparse_teacher and offered.logits is LogitKind.SPARSE:
+        yield (
+            "it needs the teacher's logits of all classes, and this teacher gives the best ones "
+            "and a tail. Use kd, or store all classes."
+        )
     if needs.raw_teacher_logits and offered.logits is LogitKind.LOGPROBS:
         yield (
             "it needs raw logits, and the teacher gives log-probabilities (which differ by an "
@@ -172,6 +178,8 @@ def _in_shapes(
 ) -> Iterator[str]:
     needs = objective.needs()
     yield from _class_counts(said, taught, task, batch)
+    if isinstance(taught.logits, SparseLogits):
+        yield from _temperatures(objective, taught.logits)
     assert said.logits is not None, "a task's forward gives logits"
     classes = getattr(said.logits, "num_classes", 0)
     if classes < needs.min_classes:
@@ -201,6 +209,12 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
             )
     elif labels.ndim == 2 and labels.shape[1] != mine:
         yield f"the labels have {labels.shape[1]} columns, the student {mine} outputs."
+
+
+def _temperatures(objective: Objective, kept: SparseLogits) -> Iterator[str]:
+    for _, term in objective:
+        if isinstance(term, DivergenceTerm) and term.temperature != kept.temperature:
+            yield f"{term.name}: {wrong_temperature(term, kept.temperature)}"
 
 
 def _pairing(objective: Objective) -> Iterator[str]:

@@ -65,6 +65,32 @@ def jsd(beta: float, temperature: float) -> RowOracle:
     return oracle
 
 
+def skew_kl(skew: float, temperature: float) -> RowOracle:
+    def oracle(s: Row, t: Row, y: object) -> float:
+        p, q = softmax(t, temperature), softmax(s, temperature)
+        m = [skew * a + (1 - skew) * b for a, b in zip(p, q, strict=True)]
+        return temperature**2 * kl(p, m)
+
+    return oracle
+
+
+def skew_reverse_kl(skew: float, temperature: float) -> RowOracle:
+    def oracle(s: Row, t: Row, y: object) -> float:
+        p, q = softmax(t, temperature), softmax(s, temperature)
+        m = [(1 - skew) * a + skew * b for a, b in zip(p, q, strict=True)]
+        return temperature**2 * kl(q, m)
+
+    return oracle
+
+
+def total_variation(temperature: float) -> RowOracle:
+    def oracle(s: Row, t: Row, y: object) -> float:
+        pairs = zip(softmax(t, temperature), softmax(s, temperature), strict=True)
+        return temperature**2 * sum(abs(a - b) for a, b in pairs) / 2
+
+    return oracle
+
+
 def reverse_kl(temperature: float) -> RowOracle:
     return lambda s, t, y: temperature**2 * kl(softmax(s, temperature), softmax(t, temperature))
 

@@ -17,21 +17,26 @@ from potstill.pipeline.experiment import (
     Learning,
     MadeModel,
     Measuring,
+    Storing,
     TeacherSource,
     TrainedTeacher,
+    Use,
 )
 from potstill.protocols import LogitKind, Task
 from potstill.recipe import (
+    CodecSpec,
     LearnSpec,
     MemberSpec,
     MixSpec,
     ModelSpec,
     Recipe,
     StepSpec,
+    StoreSpec,
     TeacherSpec,
     TermSpec,
     TrainSpec,
 )
+from potstill.store.codec import Codec
 from potstill.tasks import Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
@@ -71,6 +76,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         seeds=recipe.seeds,
         export=recipe.export,
         measuring=Measuring(**recipe.measure.model_dump()),
+        storing=storing_of(recipe.store),
         device=recipe.device,
         precision=recipe.precision,
         track=recipe.track,
@@ -113,6 +119,30 @@ def settings_of(spec: TrainSpec) -> TrainSettings:
     values["schedule"] = ScheduleName(spec.schedule)
     values["select"] = Select(spec.select)
     return TrainSettings(**values)
+
+
+def storing_of(spec: StoreSpec) -> Storing:
+    """The same choices, with the codecs made."""
+    return Storing(
+        use=Use(spec.use),
+        path=spec.path,
+        views=spec.views,
+        codec=_codec(spec.codec),
+        features=_codec(spec.features),
+    )
+
+
+def _codec(spec: CodecSpec | None) -> Codec | None:
+    if spec is None:
+        return None
+    from potstill.store.codecs import make_codec
+
+    given = spec.options.items()
+    options = {key: value for key, value in given if isinstance(value, bool | int | float | str)}
+    if len(options) < len(given):
+        wrong = next(key for key in spec.options if key not in options)
+        raise RecipeError(f"The codec option `{wrong}` is {spec.options[wrong]!r}; give a number.")
+    return make_codec(spec.codec, options)
 
 
 def _learning(spec: LearnSpec) -> Learning:

@@ -167,6 +167,55 @@ class MeasureSpec(_Strict):
     country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
 
 
+class CodecSpec(_Open):
+    """How rows of a signal are written; further keys are options of the codec (k, bits, …)."""
+
+    codec: str
+
+
+def _codec_name(value: object) -> object:
+    return {"codec": value} if isinstance(value, str) else value
+
+
+_Codec = Annotated[
+    CodecSpec | None, BeforeValidator(_codec_name, json_schema_input_type=str | CodecSpec | None)
+]
+
+
+class StoreSpec(_Strict):
+    """Whether the teacher's answers are written once and read by every student."""
+
+    use: Literal["auto", "on", "off"] = Field(
+        "off", description="auto: when it pays. `store: off` is short for `store: {use: off}`."
+    )
+    path: str | None = Field(
+        None, description="A folder or an fsspec address; `store` in the run folder if left out."
+    )
+    views: int | None = Field(
+        None, ge=1, description="With augmentation: how many views of each sample are stored."
+    )
+    codec: _Codec = Field(None, description="Of logits; exact float32 if left out.")
+    features: _Codec = Field(None, description="The codec of features; exact float32 if left out.")
+
+
+def _store_word(value: object) -> object:
+    if isinstance(value, bool):  # YAML 1.1 reads `off` as false
+        return {"use": "on" if value else "off"}
+    if isinstance(value, str):
+        return {"use": value}
+    if isinstance(value, Mapping) and {"path", "codec"} & set(value):
+        return {"use": "on", **value}
+    return value
+
+
+_Store = Annotated[
+    StoreSpec,
+    BeforeValidator(
+        _store_word, json_schema_input_type=Literal["auto", "on", "off"] | bool | StoreSpec
+    ),
+]
+
+
 def _seed_list(value: object) -> object:
     if isinstance(value, bool):
         return value
@@ -191,6 +240,7 @@ class Recipe(_Strict):
     export: tuple[Literal["onnx"], ...] = ("onnx",)
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["exact"] = "exact"
+    store: _Store = StoreSpec()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()

@@ -19,6 +19,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,
+    "store": recipe.StoreSpec,
+    "store.codec and store.features": recipe.CodecSpec,
 }
 
 

@@ -57,6 +57,8 @@ def _show(found: "Plan") -> None:
         for t in found.trainings
     ]
     show_table(rows)
+    size = f"about {amount(found.store.bytes, 'B')} in {found.store.where}; "
+    say(f"store: {f'yes, {size}' if found.store.used else 'no, '}{found.store.reason}")
     for note in found.notes:
         say(f"note: {note}")
     say(f"In all about {duration(found.seconds)} on this machine, plus validation and export.")

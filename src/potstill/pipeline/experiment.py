@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import final
 
 from torch import nn
@@ -13,6 +14,7 @@ from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
 from potstill.models import ModelConfig
 from potstill.protocols import Task, Teacher
+from potstill.store.codec import Codec
 from potstill.teachers import Combine, EstimatorTeacher
 from potstill.train import TrainSettings
 
@@ -49,10 +51,22 @@ class Learning:
     mix: Mix | None = None
 
     def feed(
-        self, samples: Samples, data: DataSet, *, seed: int, device: object, raw: bool = False
+        self,
+        samples: Samples,
+        data: DataSet,
+        *,
+        seed: int,
+        device: object,
+        raw: bool = False,
+        views: int | None = None,
     ) -> Feed:
-        """The batches of the training part; with `raw` inputs for teachers that read them."""
-        augment = None if self.augment is None else replace(self.augment, seed=seed)
+        """The batches of the training part; with `raw` inputs for teachers that read them.
+
+        With `views` every seed shows the same ones, in turn; otherwise each shows fresh ones.
+        """
+        augment = self.augment
+        if augment is not None and views is None:
+            augment = replace(augment, seed=seed)
         return Feed(
             samples=samples,
             batch_size=min(self.settings.batch_size, len(samples)),
@@ -62,6 +76,7 @@ class Learning:
             mix=self.mix,
             device=str(device),
             num_classes=data.num_outputs,
+            views=views,
             keep_raw=raw,
         )
 
@@ -125,6 +140,34 @@ class Measuring:
     country: str | None = None
 
 
+class Use(StrEnum):
+    """Whether the teacher's answers go through a store."""
+
+    AUTO = "auto"  # when it pays
+    ON = "on"
+    OFF = "off"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Storing:
+    """Whether and how the teacher's answers are written once and read by every student.
+
+    Args:
+        use: see `Use`.
+        path: a folder or an fsspec address; `store` in the run folder if left out.
+        views: with augmentation, how many views of each sample are stored and rotated through.
+        codec: of logits; exact float32 if left out.
+        features: the codec of features; exact float32 if left out.
+    """
+
+    use: Use = Use.OFF  # FLIP
+    path: str | None = None
+    views: int | None = None
+    codec: Codec | None = None
+    features: Codec | None = None
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -141,6 +184,7 @@ class Experiment:
         seeds: one training of each student a seed.
         export: formats; `onnx` or nothing.
         measuring: see `Measuring`.
+        storing: see `Storing`.
         device: `auto`, `cpu`, `cuda`, `mps`.
         precision: of the student's arithmetic.
         track: loggers that figures are also sent to.
@@ -158,6 +202,7 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     export: tuple[str, ...] = ("onnx",)
     measuring: Measuring = field(default_factory=Measuring)
+    storing: Storing = field(default_factory=Storing)
     device: str = "auto"
     precision: str = "32-true"
     track: tuple[str, ...] = ()

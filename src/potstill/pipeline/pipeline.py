@@ -11,10 +11,12 @@ from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
+from potstill.pipeline.labelling import Source, source_of_answers
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
 from potstill.pipeline.results import gather
 from potstill.pipeline.run import Run
+from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import Assigned, train
 from potstill.pipeline.workshop import Silent, Workshop
@@ -73,10 +75,11 @@ class Pipeline:
         ready = get_teacher(shop)
         ready.teacher.to(shop.runtime.device)
         self._check_fit(shop, ready.teacher)
+        source = source_of_answers(shop, ready.teacher)
         self._students(shop, "scratch", None)
         self._check_teacher(shop, ready)
-        self._students(shop, "distilled", ready.teacher)
-        keys = self._keys(shop, ready)
+        self._students(shop, "distilled", source)
+        keys = [*self._keys(shop, ready), source.key]
         measured = measure_quality(shop, ready, keys)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
         results = gather(shop, ready, measured, exported, self._command)
@@ -112,11 +115,11 @@ class Pipeline:
     def _scratch_objective(self) -> Objective:
         return objective_of(self._experiment.task.default_objective())
 
-    def _students(self, shop: Workshop, role: str, teacher: Teacher | None) -> None:
+    def _students(self, shop: Workshop, role: str, source: Source | None) -> None:
         e = self._experiment
         samples, learning = e.data.train, e.learning
-        if teacher is not None and e.data.transfer is not None:
-            samples = samples.concat(e.data.transfer)
+        if source is not None:
+            samples = taught_samples(e.data)
         elif e.data.transfer is not None:
             all_samples = len(samples) + len(e.data.transfer)
             learning = _as_long(learning, mine=len(samples), theirs=all_samples)
@@ -129,8 +132,9 @@ class Pipeline:
                     model=e.student,
                     learning=learning,
                     samples=samples,
-                    objective=self._scratch_objective() if teacher is None else e.objective,
-                    teacher=teacher,
+                    objective=self._scratch_objective() if source is None else e.objective,
+                    teacher=None if source is None else source.teacher,
+                    views=None if source is None else source.views,
                 ),
             )
 

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from potstill.pipeline.experiment import (
     TeacherSource,
     TrainedTeacher,
 )
+from potstill.pipeline.storing import Decision, decide, labelling_feed
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
@@ -46,7 +48,7 @@ class PlannedTraining:
     """One kind of training: how often, how many steps, how long, how much memory.
 
     Args:
-        role: `teacher`, `scratch` or `distilled`.
+        role: `teacher`, `label` (a step asks the teacher about a batch), `scratch`, `distilled`.
         runs: how many trainings (seeds or members).
         steps: optimiser steps of each.
         step_ms: median of a few timed steps.
@@ -73,6 +75,7 @@ class Plan:
     pairing: tuple[str, ...]
     models: tuple[PlannedModel, ...]
     trainings: tuple[PlannedTraining, ...]
+    store: Decision
     seconds: float
     notes: tuple[str, ...]
 
@@ -104,6 +107,9 @@ def make_plan(experiment: Experiment) -> Plan:
         one = _timed(experiment, runtime, mine, objective, source)
         runs = len(experiment.seeds)
         trainings.append(replace(one, role=role, runs=runs, seconds=one.seconds * runs))
+    store = _store(experiment, teacher)
+    if store.used:
+        trainings[-2:] = _from_store(store, *trainings[-2:])
     data = experiment.data
     return Plan(
         name=experiment.name,
@@ -118,9 +124,38 @@ def make_plan(experiment: Experiment) -> Plan:
         pairing=pairing,
         models=tuple(models),
         trainings=tuple(trainings),
+        store=store,
         seconds=sum(t.seconds for t in trainings),
         notes=data.notes,
     )
+
+
+def _store(experiment: Experiment, teacher: Teacher) -> Decision:
+    feed = labelling_feed(experiment, teacher, device="cpu")
+    return decide(experiment, teacher, folder=Path("runs") / experiment.name, feed=feed)
+
+
+def _from_store(
+    store: Decision, scratch: PlannedTraining, distilled: PlannedTraining
+) -> list[PlannedTraining]:
+    """What labelling takes beside the students, who then train as if they had no teacher."""
+    asking = max(distilled.step_ms - scratch.step_ms, 0.0)
+    steps = distilled.steps * distilled.runs * store.views // store.passes
+    label = replace(
+        distilled,
+        role="label",
+        runs=1,
+        steps=steps,
+        step_ms=asking,
+        seconds=asking * steps / 1000,
+        memory=0,
+    )
+    taught = replace(
+        distilled,
+        step_ms=distilled.step_ms - asking,
+        seconds=(distilled.step_ms - asking) * distilled.steps * distilled.runs / 1000,
+    )
+    return [label, scratch, taught]
 
 
 Learned = tuple[MadeModel, Learning]

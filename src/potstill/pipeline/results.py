@@ -28,6 +28,7 @@ def gather(
         "models": models,
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
+        "store": shop.store,
         "data": {
             "kind": str(data.kind),
             "name": data.name,

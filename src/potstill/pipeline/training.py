@@ -32,6 +32,7 @@ class Assigned:
     samples: Samples
     objective: Objective
     teacher: Teacher | None = None
+    views: int | None = None  # how many are rotated through, for a stored teacher
 
     @property
     def stage(self) -> str:
@@ -43,7 +44,15 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
     """Run the training unless it is done; its outcome (seconds, best epoch, energy, …)."""
     folder = shop.models(task.role, task.seed)
     taught_by = "" if task.teacher is None else task.teacher.fingerprint()
-    parts = (task.model.key, task.learning, task.objective, len(task.samples), taught_by)
+    parts: tuple[object, ...] = (
+        task.model.key,
+        task.learning,
+        task.objective,
+        len(task.samples),
+        taught_by,
+    )
+    if task.views is not None:
+        parts = (*parts, task.views)
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),
@@ -68,6 +77,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
         seed=task.seed,
         device=shop.runtime.device,
         raw=task.teacher is not None and task.teacher.reads_raw,
+        views=task.views,
     )
     agreement = distiller.prepare(feed.batch(0, 0))
     for line in agreement.pairing:

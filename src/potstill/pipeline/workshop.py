@@ -1,6 +1,6 @@
 """What all stages of a run share: the experiment, the folder, the ledger, the runtime."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
@@ -57,6 +57,7 @@ class Workshop:
         self.data_key = experiment.data.fingerprint()
         self.stages: list[str] = []
         self.warnings: list[str] = list(experiment.data.notes)
+        self.store: Mapping[str, object] | None = None  # what was decided about it, and why
 
     def key(self, *parts: object) -> list[str]:
         """What every stage's hash begins with, and the parts that are its own."""

@@ -1,0 +1,218 @@
+"""Whether the teacher's answers go through a store, and why: decided once, kept, and printed."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Self, final
+
+from potstill.data.feed import Feed
+from potstill.data.samples import DataSet, Samples
+from potstill.errors import RecipeError
+from potstill.pipeline.experiment import Experiment, Use
+from potstill.protocols import LogitKind, Teacher
+from potstill.signals import Logits, Signals
+from potstill.store import StoreKey
+from potstill.store.codec import Codec
+from potstill.store.labelling import FEATURES, LOGITS
+
+FREE_SHARE = 0.2
+"""`store: auto` takes at most this share of the free disk."""
+
+LEAST_PASSES = 2
+"""`store: auto` wants to save at least half of the teacher's passes."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether the teacher's answers are stored.
+
+    Args:
+        used: the answer.
+        reason: why, in one sentence with numbers.
+        where: the folder or address.
+        passes: how often the students' epochs go through the samples.
+        views: how often labelling does.
+        records: samples times views.
+        bytes: estimate of the store's size; `None` where it was not asked for.
+        codecs: how each signal is written.
+    """
+
+    used: bool
+    reason: str
+    where: str
+    passes: int
+    views: int
+    records: int
+    bytes: int | None
+    codecs: Mapping[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """What `to_json` gave."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})  # type: ignore[arg-type]
+
+
+def decide(experiment: Experiment, teacher: Teacher, *, folder: Path, feed: Feed) -> Decision:
+    """Whether to store, from the recipe, the objective, the teacher and the disk.
+
+    Args:
+        experiment: what the run is about.
+        teacher: as the students would ask it live.
+        folder: the run folder.
+        feed: of the labelling, for one question to the teacher about its signals.
+
+    Raises:
+        RecipeError: a store is asked for and cannot serve.
+    """
+    storing = experiment.storing
+    where = storing.path or str(folder / "store")
+    views = storing.views or 1 if experiment.learning.augment is not None else 1
+    passes = experiment.learning.settings.epochs * len(experiment.seeds)
+    records = len(taught_samples(experiment.data)) * views
+    found = Decision(
+        used=False,
+        reason="",
+        where=where,
+        passes=passes,
+        views=views,
+        records=records,
+        bytes=None,
+        codecs={},
+    )
+    obstacle = None if storing.use is Use.OFF else _obstacle(experiment, teacher)
+    if storing.use is Use.OFF or obstacle is not None:
+        if storing.use is Use.ON:
+            raise RecipeError(f"`store` is asked for, and {obstacle}")
+        return replace(
+            found, reason="the recipe says `store: off`." if obstacle is None else obstacle
+        )
+    said = teacher.signals(feed.batch(0, 0), layers=experiment.objective.needs().teacher_layers)
+    codecs = codecs_of(experiment, said)
+    size = round(records * sum(codec.bytes_per_row(shape) for codec, shape in codecs.values()))
+    found = replace(found, bytes=size, codecs={name: repr(c) for name, (c, _) in codecs.items()})
+    if storing.use is Use.ON:
+        return replace(found, used=True, reason="the recipe asks for it.")
+    return _weighed(found, already=has_store(where))
+
+
+def _weighed(found: Decision, *, already: bool) -> Decision:
+    assert found.bytes is not None
+    if found.passes < LEAST_PASSES * found.views:
+        return replace(
+            found,
+            reason=f"{found.passes} passes over the samples do not pay for {found.views} of "
+            f"labelling; at least {LEAST_PASSES * found.views} would.",
+        )
+    free = None if already else free_bytes(found.where)
+    if free is not None and found.bytes > FREE_SHARE * free:
+        return replace(
+            found,
+            reason=f"it would take {_mb(found.bytes)} and {FREE_SHARE:.0%} of the free disk is "
+            f"{_mb(FREE_SHARE * free)}; give `store.path`, or a smaller `store.codec`.",
+        )
+    return replace(
+        found,
+        used=True,
+        reason=f"the teacher is asked {found.views} time{'s' * (found.views > 1)} about each "
+        f"sample instead of {found.passes}.",
+    )
+
+
+def _obstacle(experiment: Experiment, teacher: Teacher) -> str | None:
+    """Why a store cannot serve this experiment at all, if so."""
+    learning, needs = experiment.learning, experiment.objective.needs()
+    if learning.mix is not None:
+        return "mixing makes new samples at every step, which no store holds; switch `mix` off."
+    if learning.augment is not None and experiment.storing.views is None:
+        return (
+            "augmentation shows a fresh view each epoch; give `store.views` to store so many "
+            "of each sample and rotate through them."
+        )
+    if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
+        return "the objective asks the teacher nothing."
+    if teacher.offers().logits is LogitKind.SPARSE:
+        return "the teacher's logits are sparse already: it is a store, or reads one."
+    return None
+
+
+def codecs_of(experiment: Experiment, said: Signals) -> dict[str, tuple[Codec, tuple[int, ...]]]:
+    """The codec and the row shape of each signal that the objective needs."""
+    needs, storing = experiment.objective.needs(), experiment.storing
+    found: dict[str, tuple[Codec, tuple[int, ...]]] = {}
+    if needs.teacher_logits or needs.raw_teacher_logits:
+        assert isinstance(said.logits, Logits), "sparse ones are refused before"
+        found[LOGITS] = (storing.codec or exact(LOGITS), tuple(said.logits.values_NC.shape[1:]))
+    for layer, values in said.features.items():
+        name = FEATURES + layer
+        found[name] = (storing.features or exact(name), tuple(values.shape[1:]))
+    return found
+
+
+def exact(signal: str) -> Codec:
+    """The codec that gives back the same float32 numbers."""
+    from potstill.store.codecs import make_codec
+
+    return make_codec("dense" if signal == LOGITS else "tensor", {"dtype": "fp32"})
+
+
+def key_of(experiment: Experiment, teacher: Teacher, feed: Feed) -> StoreKey:
+    """What the answers of this experiment's teacher depend on."""
+    origin = feed.batch(0, 0).origin
+    assert origin is not None, "labelling does not mix"
+    kind = teacher.offers().logits
+    return StoreKey(
+        teacher=teacher.fingerprint(),
+        precision=experiment.precision,
+        kind="" if kind is None else kind.value,
+        preparation=origin.preparation,
+        augment=origin.augment,
+    )
+
+
+def taught_samples(data: DataSet) -> Samples:
+    """What the distilled students learn on."""
+    return data.train if data.transfer is None else data.train.concat(data.transfer)
+
+
+def labelling_feed(experiment: Experiment, teacher: Teacher, *, device: object) -> Feed:
+    """The samples in order, view after view, in batches of the students' size.
+
+    The same size as in training, so that a teacher prepared for it answers as it would there.
+    """
+    data, learning = experiment.data, experiment.learning
+    return Feed(
+        samples=(samples := taught_samples(data)),
+        batch_size=min(learning.settings.batch_size, len(samples)),
+        seed=0,
+        normalise=data.normalise,
+        augment=learning.augment,
+        views=experiment.storing.views,
+        device=str(device),
+        shuffle=False,
+        keep_raw=teacher.reads_raw,
+    )
+
+
+def free_bytes(where: str) -> int | None:
+    """Free space where a folder is, or will be; `None` where that cannot be known."""
+    if "://" in where:
+        return None
+    folder = Path(where).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def has_store(where: str) -> bool:
+    """Whether a folder holds a store already."""
+    return "://" not in where and (Path(where) / "manifest.json").exists()
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"

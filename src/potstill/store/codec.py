@@ -42,6 +42,7 @@ class Codec(ABC):
 
     name: ClassVar[str]
     signal: ClassVar[str]  # "logits" or "tensor" (features, embeddings)
+    sparse: ClassVar[bool] = False  # whether `decode` gives `SparseLogits`
 
     @abstractmethod
     def options(self) -> Mapping[str, Option]:
@@ -52,7 +53,7 @@ class Codec(ABC):
         """`[N, *row shape]` to bytes.
 
         Args:
-            values: finite, any float dtype, on any device.
+            values: finite, any float dtype, on any device; logits may be -inf (a class ruled out).
             keys_N: int64, the identity of each row, for codecs that draw random numbers.
 
         Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from potstill.errors import StoreError
 from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs.classes import check_rows
-from potstill.store.codecs.layout import Bytes, fixed, read_fixed
+from potstill.store.codecs.layout import Bytes, as_bytes, fixed, read_fixed
 
 FloatName = Literal["fp32", "bf16", "fp16"]
 _SIZES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -115,21 +115,17 @@ def _write(values: Tensor, dtype: str, codec: str) -> Bytes:
     flat = values.detach().flatten(1)
     if dtype == "bf16":
         whole = flat.to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy()
-        return _little_endian(whole.astype("<i2", copy=False))
+        return as_bytes(whole.astype("<i2", copy=False))
     floats = flat.float().cpu().numpy()
     if dtype == "fp32":
-        return _little_endian(floats.astype("<f4", copy=False))
+        return as_bytes(floats.astype("<f4", copy=False))
     most = np.abs(floats[np.isfinite(floats)]).max(initial=0)
     if most > _FP16_MOST:
         raise StoreError(
             f"The codec `{codec}` in fp16 holds numbers up to 65,504 and got {most:g}; "
             "choose bf16 or fp32."
         )
-    return _little_endian(floats.astype("<f2"))
-
-
-def _little_endian(numbers: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Bytes:
-    return np.ascontiguousarray(numbers).view(np.uint8).reshape(len(numbers), -1)
+    return as_bytes(floats.astype("<f2"))
 
 
 def _read(rows: Encoded, row_shape: tuple[int, ...], dtype: str, codec: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from potstill.errors import StoreError
 from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs.classes import check_rows
-from potstill.store.codecs.layout import damaged, fixed, read_fixed
+from potstill.store.codecs.layout import as_bytes, damaged, fixed, read_fixed
 
 _STEPS = 127
 
@@ -53,8 +53,8 @@ class Int8Tensor(Codec):
         peaks = blocks.abs().amax(-1)
         whole = (blocks / peaks[..., None].where(peaks[..., None] > 0, 1.0) * _STEPS).round_()
         numbers = whole.to(torch.int8).flatten(1)[:, :size].numpy().view(np.uint8)
-        scales = peaks.numpy().astype("<f4").view(np.uint8).reshape(num_rows, -1)
-        return fixed(np.concatenate([scales, numbers], axis=1))
+        scales = peaks.numpy().astype("<f4")
+        return fixed(np.concatenate([as_bytes(scales), numbers], axis=1))
 
     def decode(self, rows: Encoded, *, row_shape: tuple[int, ...]) -> Tensor:
         """`[N, *row shape]`, float32."""

@@ -3,6 +3,7 @@
 N rows · B bytes of a row · M items of all rows, one row after the other.
 """
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +40,12 @@ def sizes_of(rows: Encoded, codec: str) -> Whole:
     if offsets[0] < 0 or offsets[-1] > len(data) or (sizes < 0).any():
         raise damaged(codec, f"its offsets leave the {len(data)} bytes that there are")
     return sizes
+
+
+def as_bytes(numbers: NDArray[np.generic]) -> Bytes:
+    """`[N, B]`, the bytes of each row of numbers (in little-endian order already)."""
+    size = math.prod(numbers.shape[1:]) * numbers.itemsize
+    return np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).reshape(len(numbers), size)
 
 
 def fixed(rows_NB: Bytes) -> Encoded:

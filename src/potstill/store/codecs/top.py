@@ -13,7 +13,7 @@ from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs import grid
 from potstill.store.codecs.checks import check_at_least, check_logits, check_temperature
 from potstill.store.codecs.classes import best_classes
-from potstill.store.codecs.layout import Bytes, Whole, damaged, fixed, read_fixed
+from potstill.store.codecs.layout import Bytes, Whole, as_bytes, damaged, fixed, read_fixed
 
 
 @final
@@ -54,7 +54,7 @@ class TopK(Codec):
         check_logits(values, self.name)
         best = best_classes(values, self.k, self.temperature)
         ids = best.ids_NK.astype("<i8", copy=False)[..., None].view(np.uint8)
-        ids = ids[..., : _id_bytes(values.shape[1])].reshape(len(values), -1)
+        ids = as_bytes(ids[..., : _id_bytes(values.shape[1])])
         relative_NK = best.logprobs_NK - best.logprobs_NK[:, :1]
         logprobs = self._write_logprobs(relative_NK)
         return fixed(np.concatenate([grid.write_tail(best.tail_N), logprobs, ids], axis=1))
@@ -101,7 +101,7 @@ class TopK(Codec):
             return grid.codes(relative_NK)
         # float16 ends at -65,504; only -inf itself is a class ruled out.
         held = np.where(np.isneginf(relative_NK), -np.inf, np.maximum(relative_NK, -65504))
-        return held.astype("<f2").view(np.uint8).reshape(len(held), -1)
+        return as_bytes(held.astype("<f2"))
 
     def _read_logprobs(self, data: Bytes) -> NDArray[np.float32]:
         if self.logprobs == "8bit":

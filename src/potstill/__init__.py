@@ -1,9 +1,9 @@
 """Potstill: knowledge distillation from a teacher to a measured student.
 
 Verbs: `distill` (objects in, a measured run out), `run` (the same from a recipe), `plan` (a dry
-run). Nouns: `Teacher`, `Term`, `Objective`, `Distiller`, `Recipe`, `Run`. Everything else lives in
-sub-packages: `potstill.losses`, `potstill.teachers`, `potstill.data`, `potstill.models`,
-`potstill.tasks`, …
+run), `label` (a teacher's answers into a store). Nouns: `Teacher`, `Term`, `Objective`,
+`Distiller`, `Recipe`, `Run`, `Store`. Everything else lives in sub-packages: `potstill.losses`,
+`potstill.teachers`, `potstill.data`, `potstill.models`, `potstill.tasks`, …
 
 Importing this package imports nothing else: names are fetched when they are first used.
 """
@@ -12,14 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from potstill.api import distill, load_recipe, plan, run
+    from potstill.api import distill, label, load_recipe, plan, run
     from potstill.errors import PotstillError
     from potstill.losses import KD, CrossEntropy, Hint, Objective
     from potstill.pipeline import Run
     from potstill.protocols import Task, Teacher, Term
     from potstill.recipe import Recipe
     from potstill.signals import Batch, Signals, Target
-    from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher
+    from potstill.store import Store
+    from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
     from potstill.train import Distiller, TensorBatches, TrainSettings
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "FunctionTeacher",
     "Hint",
     "KD",
+    "label",
     "load_recipe",
     "ModuleTeacher",
     "Objective",
@@ -42,6 +44,8 @@ __all__ = [
     "Run",
     "run",
     "Signals",
+    "Store",
+    "StoredTeacher",
     "Target",
     "Task",
     "Teacher",
@@ -59,6 +63,7 @@ _HOMES = {
     "FunctionTeacher": "potstill.teachers",
     "Hint": "potstill.losses",
     "KD": "potstill.losses",
+    "label": "potstill.api",
     "load_recipe": "potstill.api",
     "ModuleTeacher": "potstill.teachers",
     "Objective": "potstill.losses",
@@ -68,6 +73,8 @@ _HOMES = {
     "run": "potstill.api",
     "Run": "potstill.pipeline",
     "Signals": "potstill.signals",
+    "Store": "potstill.store",
+    "StoredTeacher": "potstill.teachers",
     "Target": "potstill.signals",
     "Task": "potstill.protocols",
     "Teacher": "potstill.protocols",

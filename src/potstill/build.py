@@ -37,6 +37,7 @@ from potstill.recipe import (
     TrainSpec,
 )
 from potstill.store.codec import Codec
+from potstill.store.codecs import make_codec
 from potstill.tasks import Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
@@ -135,8 +136,6 @@ def storing_of(spec: StoreSpec) -> Storing:
 def _codec(spec: CodecSpec | None) -> Codec | None:
     if spec is None:
         return None
-    from potstill.store.codecs import make_codec
-
     given = spec.options.items()
     options = {key: value for key, value in given if isinstance(value, bool | int | float | str)}
     if len(options) < len(given):

@@ -186,7 +186,7 @@ class StoreSpec(_Strict):
     """Whether the teacher's answers are written once and read by every student."""
 
     use: Literal["auto", "on", "off"] = Field(
-        "off", description="auto: when it pays. `store: off` is short for `store: {use: off}`."
+        "auto", description="auto: when it pays. `store: off` is short for `store: {use: off}`."
     )
     path: str | None = Field(
         None, description="A folder or an fsspec address; `store` in the run folder if left out."

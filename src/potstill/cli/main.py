@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from potstill import __version__
-from potstill.cli import compare, demo, doctor, init, plan, recipes, report, run, schema
+from potstill.cli import compare, demo, doctor, init, label, plan, recipes, report, run, schema
 from potstill.cli.screen import fail
 from potstill.errors import Interrupted, PotstillError, StorageError
 
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "plan": plan.plan,
     "run": run.run,
+    "label": label.label,
     "report": report.report,
     "compare": compare.compare,
     "recipes": recipes.recipes,

@@ -57,7 +57,7 @@ def _show(found: "Plan") -> None:
         for t in found.trainings
     ]
     show_table(rows)
-    size = f"about {amount(found.store.bytes, 'B')} in {found.store.where}; "
+    size = f"about {amount(found.store.bytes, 'B')} in {found.store.where or 'the run folder'}; "
     say(f"store: {f'yes, {size}' if found.store.used else 'no, '}{found.store.reason}")
     for note in found.notes:
         say(f"note: {note}")

@@ -161,7 +161,7 @@ class Storing:
         features: the codec of features; exact float32 if left out.
     """
 
-    use: Use = Use.OFF  # FLIP
+    use: Use = Use.AUTO
     path: str | None = None
     views: int | None = None
     codec: Codec | None = None

@@ -1,28 +1,35 @@
 """The stage `label`: the teacher's answers written once, for every student to read."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from potstill.errors import StoreError
+from potstill.errors import RecipeError, StoreError
+from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.storing import (
+    OWN,
     Decision,
     codecs_of,
     decide,
     key_of,
     labelling_feed,
+    num_views,
+    obstacle_to,
 )
-from potstill.pipeline.workshop import Workshop
+from potstill.pipeline.teaching import get_teacher
+from potstill.pipeline.workshop import Silent, Workshop
 from potstill.protocols import Teacher
 from potstill.runtime.files import read_json, write_json
-from potstill.store import Labelled, Store, StoreKey, StoreWriter, label
+from potstill.store import Store, StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
 from potstill.store.place import place
 from potstill.store.reader import read_manifest
 from potstill.teachers import StoredTeacher
 from potstill.teachers.fingerprints import digest
+from potstill.train.progress import Progress
 
 RECORD = "store.json"
 
@@ -56,37 +63,70 @@ def source_of_answers(shop: Workshop, teacher: Teacher) -> Source:
     shop.progress.note(f"store: {'yes' if found.used else 'no'}, {found.reason}")
     if not found.used:
         return Source(teacher=teacher)
-    write_store(shop, teacher, where=found.where, own=shop.experiment.storing.path is None)
-    stored = StoredTeacher(found.where, of=teacher)
+    where = found.where or str(shop.folder / OWN)
+    write_store(shop, teacher, where=where)
+    stored = StoredTeacher(where, of=teacher)
     return Source(teacher=stored, views=shop.experiment.storing.views)
 
 
+def label_experiment(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    where: str | None = None,
+    layers: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Make the teacher ready in a run folder and label; a later run finds both done.
+
+    Args:
+        experiment: what the run is about.
+        folder: the run folder.
+        where: the store; `store` in the run folder if left out.
+        layers: whose outputs are stored; those that the objective needs if left out.
+        progress: told of what happens.
+
+    Raises:
+        RecipeError: mixing, or augmentation without a number of views.
+    """
+    ledger = Ledger(folder)
+    try:
+        shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
+        teacher = get_teacher(shop).teacher.to(shop.runtime.device)
+        obstacle = obstacle_to(experiment, teacher)
+        if obstacle is not None:
+            raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")
+        place = where or experiment.storing.path or str(folder / OWN)
+        write_store(shop, teacher, where=place, layers=layers)
+    finally:
+        ledger.close()
+    return Store(place)
+
+
 def write_store(
-    shop: Workshop, teacher: Teacher, *, where: str, own: bool = False
+    shop: Workshop, teacher: Teacher, *, where: str, layers: Sequence[str] | None = None
 ) -> dict[str, object]:
     """Run the stage: label what is not labelled yet.
 
     Args:
         shop: the run.
         teacher: asked live.
-        where: the store.
-        own: whether it belongs to this run alone and may be deleted when it is of something else.
+        where: the store. The run's own is deleted when it is of something else.
+        layers: whose outputs are stored; those that the objective needs if left out.
     """
     experiment = shop.experiment
     feed = labelling_feed(experiment, teacher, device=shop.runtime.device)
-    layers = experiment.objective.needs().teacher_layers
-    said = teacher.signals(feed.batch(0, 0), layers=layers)
+    wanted = experiment.objective.needs().teacher_layers if layers is None else tuple(layers)
+    said = teacher.signals(feed.batch(0, 0), layers=wanted)
     codecs = {name: codec for name, (codec, _) in codecs_of(experiment, said).items()}
-    key = key_of(experiment, teacher, feed)
-    views = experiment.storing.views or 1 if experiment.learning.augment is not None else 1
-    files = [] if "://" in where else [Path(where) / "manifest.json"]
+    key = key_of(teacher, feed, precision=experiment.precision)
+    views = num_views(experiment)
 
     def work() -> Mapping[str, object]:
-        if own:
+        if Path(where) == shop.folder / OWN:
             _clear_other(Path(where), key, codecs)
         with StoreWriter(where, key=key, codecs=codecs) as writer:
-            total = views * feed.num_batches
-            shop.progress.begin("label", total, 0)
+            shop.progress.begin("label", views * feed.num_batches, 0)
             try:
                 done = label(
                     teacher,
@@ -98,21 +138,30 @@ def write_store(
                 )
             finally:
                 shop.progress.end()
-        return _outcome(done, where)
+            writer.flush()
+            manifest = writer.manifest
+        return {
+            "seconds": round(done.seconds, 3),
+            "asked": done.asked,
+            "kept": done.kept,
+            "records": manifest.records,
+            "bytes": manifest.num_bytes,
+        }
 
     parts = (*key.to_json().values(), repr(codecs), views, len(feed.samples), where)
-    return shop.run("label", depends_on=shop.key("label", *parts), files=files, work=work)
+    return shop.run("label", depends_on=shop.key("label", *parts), files=_files(where), work=work)
 
 
-def _outcome(done: Labelled, where: str) -> dict[str, object]:
-    manifest = Store(where).manifest
-    return {
-        "seconds": round(done.seconds, 3),
-        "asked": done.asked,
-        "kept": done.kept,
-        "records": manifest.records,
-        "bytes": manifest.num_bytes,
-    }
+def _files(where: str) -> list[Path]:
+    """All that a store consists of; what is missing is written anew."""
+    if "://" in where:
+        return []
+    manifest = Path(where) / "manifest.json"
+    try:
+        shards = read_manifest(place(where)).shards
+    except StoreError:
+        return [manifest]
+    return [manifest, *(Path(where) / shard.name for shard in shards)]
 
 
 def _decision(shop: Workshop, teacher: Teacher) -> Decision:

@@ -14,7 +14,11 @@ from potstill.protocols import LogitKind, Teacher
 from potstill.signals import Logits, Signals
 from potstill.store import StoreKey
 from potstill.store.codec import Codec
+from potstill.store.codecs import DenseLogits, FloatTensor
 from potstill.store.labelling import FEATURES, LOGITS
+
+OWN = "store"
+"""Where a run keeps its store, in its folder."""
 
 FREE_SHARE = 0.2
 """`store: auto` takes at most this share of the free disk."""
@@ -31,7 +35,7 @@ class Decision:
     Args:
         used: the answer.
         reason: why, in one sentence with numbers.
-        where: the folder or address.
+        where: the folder or address; `None` is `store` in the run folder.
         passes: how often the students' epochs go through the samples.
         views: how often labelling does.
         records: samples times views.
@@ -41,7 +45,7 @@ class Decision:
 
     used: bool
     reason: str
-    where: str
+    where: str | None
     passes: int
     views: int
     records: int
@@ -71,21 +75,20 @@ def decide(experiment: Experiment, teacher: Teacher, *, folder: Path, feed: Feed
         RecipeError: a store is asked for and cannot serve.
     """
     storing = experiment.storing
-    where = storing.path or str(folder / "store")
-    views = storing.views or 1 if experiment.learning.augment is not None else 1
+    views = num_views(experiment)
     passes = experiment.learning.settings.epochs * len(experiment.seeds)
     records = len(taught_samples(experiment.data)) * views
     found = Decision(
         used=False,
         reason="",
-        where=where,
+        where=storing.path,
         passes=passes,
         views=views,
         records=records,
         bytes=None,
         codecs={},
     )
-    obstacle = None if storing.use is Use.OFF else _obstacle(experiment, teacher)
+    obstacle = None if storing.use is Use.OFF else obstacle_to(experiment, teacher)
     if storing.use is Use.OFF or obstacle is not None:
         if storing.use is Use.ON:
             raise RecipeError(f"`store` is asked for, and {obstacle}")
@@ -98,10 +101,10 @@ def decide(experiment: Experiment, teacher: Teacher, *, folder: Path, feed: Feed
     found = replace(found, bytes=size, codecs={name: repr(c) for name, (c, _) in codecs.items()})
     if storing.use is Use.ON:
         return replace(found, used=True, reason="the recipe asks for it.")
-    return _weighed(found, already=has_store(where))
+    return _weighed(found, Path(storing.path or folder / OWN))
 
 
-def _weighed(found: Decision, *, already: bool) -> Decision:
+def _weighed(found: Decision, where: Path) -> Decision:
     assert found.bytes is not None
     if found.passes < LEAST_PASSES * found.views:
         return replace(
@@ -109,7 +112,7 @@ def _weighed(found: Decision, *, already: bool) -> Decision:
             reason=f"{found.passes} passes over the samples do not pay for {found.views} of "
             f"labelling; at least {LEAST_PASSES * found.views} would.",
         )
-    free = None if already else free_bytes(found.where)
+    free = None if (where / "manifest.json").exists() else _free_bytes(where)
     if free is not None and found.bytes > FREE_SHARE * free:
         return replace(
             found,
@@ -119,12 +122,12 @@ def _weighed(found: Decision, *, already: bool) -> Decision:
     return replace(
         found,
         used=True,
-        reason=f"the teacher is asked {found.views} time{'s' * (found.views > 1)} about each "
-        f"sample instead of {found.passes}.",
+        reason="the teacher is asked about each sample "
+        f"{f'{found.views} times' if found.views > 1 else 'once'} instead of {found.passes} times.",
     )
 
 
-def _obstacle(experiment: Experiment, teacher: Teacher) -> str | None:
+def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     """Why a store cannot serve this experiment at all, if so."""
     learning, needs = experiment.learning, experiment.objective.needs()
     if learning.mix is not None:
@@ -156,19 +159,17 @@ def codecs_of(experiment: Experiment, said: Signals) -> dict[str, tuple[Codec, t
 
 def exact(signal: str) -> Codec:
     """The codec that gives back the same float32 numbers."""
-    from potstill.store.codecs import make_codec
-
-    return make_codec("dense" if signal == LOGITS else "tensor", {"dtype": "fp32"})
+    return DenseLogits("fp32") if signal == LOGITS else FloatTensor("fp32")
 
 
-def key_of(experiment: Experiment, teacher: Teacher, feed: Feed) -> StoreKey:
-    """What the answers of this experiment's teacher depend on."""
+def key_of(teacher: Teacher, feed: Feed, *, precision: str = "32-true") -> StoreKey:
+    """What a teacher's answers about a feed's samples depend on."""
     origin = feed.batch(0, 0).origin
     assert origin is not None, "labelling does not mix"
     kind = teacher.offers().logits
     return StoreKey(
         teacher=teacher.fingerprint(),
-        precision=experiment.precision,
+        precision=precision,
         kind="" if kind is None else kind.value,
         preparation=origin.preparation,
         augment=origin.augment,
@@ -199,19 +200,27 @@ def labelling_feed(experiment: Experiment, teacher: Teacher, *, device: object) 
     )
 
 
-def free_bytes(where: str) -> int | None:
-    """Free space where a folder is, or will be; `None` where that cannot be known."""
-    if "://" in where:
-        return None
-    folder = Path(where).absolute()
+def num_views(experiment: Experiment) -> int:
+    """How many views of each sample are labelled.
+
+    Raises:
+        RecipeError: several, and nothing is augmented.
+    """
+    views = experiment.storing.views or 1
+    if views > 1 and experiment.learning.augment is None:
+        raise RecipeError(
+            f"`store.views` is {views} and nothing is augmented, so that all views would be the "
+            "same. Give `distill.augment`, or leave the views out."
+        )
+    return views
+
+
+def _free_bytes(folder: Path) -> int:
+    """Free space where a folder is, or will be."""
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def has_store(where: str) -> bool:
-    """Whether a folder holds a store already."""
-    return "://" not in where and (Path(where) / "manifest.json").exists()
 
 
 def _mb(size: float) -> str:

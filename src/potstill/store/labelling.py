@@ -116,7 +116,8 @@ def _named(said: Signals, names: list[str]) -> Mapping[str, Tensor]:
         if not isinstance(said.logits, Logits):
             raise StoreError("A teacher without dense logits cannot be stored: store its source.")
         found[LOGITS] = said.logits.values_NC
-    return found
+    # copies: a teacher may use the memory of its answer for the next one
+    return {name: values.detach().clone() for name, values in found.items() if name in names}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Self, cast, final
 from potstill.errors import StoreError
 from potstill.runtime.files import FORMAT
 from potstill.store.codec import Codec, Option
+from potstill.store.codecs import make_codec
 from potstill.store.key import StoreKey
 
 NAME = "manifest.json"
@@ -43,8 +44,6 @@ class StoredSignal:
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """What `to_json` gave."""
-        from potstill.store.codecs import make_codec
-
         shape = cast("Sequence[int] | None", values["row_shape"])
         options = cast("Mapping[str, Option]", values["options"])
         return cls(

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = 128
+_BLOCK = 64
+_FEW_CLASSES = 2048  # up to here blocks save nothing
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _BELOW_ONE = 1 - 1e-12  # a target never lies beyond the last class that has mass
 
@@ -37,6 +38,8 @@ def choose(mass_NC: Tensor, uniforms_ND: Tensor) -> Tensor:
         uniforms_ND: float64, in [0, 1), on the same device.
     """
     num_rows, num_classes = mass_NC.shape
+    if num_classes <= _FEW_CLASSES:
+        return _find(mass_NC.double(), uniforms_ND)[0]
     whole = num_classes // _BLOCK * _BLOCK
     blocks_NbB = mass_NC[:, :whole].reshape(num_rows, whole // _BLOCK, _BLOCK)
     sums_Nb = torch.cat([blocks_NbB.sum(-1), mass_NC[:, whole:].sum(-1, keepdim=True)], dim=1)

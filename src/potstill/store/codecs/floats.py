@@ -20,7 +20,6 @@ _BOUNDS = {
     "bf16": "relative error at most 2⁻⁸ (0.4 %), absolute 5e-41 near 0",
     "fp16": "relative error at most 2⁻¹¹ (0.05 %), absolute 3e-8 near 0; up to ±65,504",
 }
-_FP16_MOST = 65504.0
 
 
 @final
@@ -116,16 +115,22 @@ def _write(values: Tensor, dtype: str, codec: str) -> Bytes:
     if dtype == "bf16":
         whole = flat.to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy()
         return as_bytes(whole.astype("<i2", copy=False))
-    floats = flat.float().cpu().numpy()
     if dtype == "fp32":
-        return as_bytes(floats.astype("<f4", copy=False))
-    most = np.abs(floats[np.isfinite(floats)]).max(initial=0)
-    if most > _FP16_MOST:
+        return as_bytes(flat.float().cpu().numpy().astype("<f4", copy=False))
+    halves = flat.half()
+    if len(flat) and halves.abs().amax().isinf():
+        _check_range(flat, halves, codec)
+    return as_bytes(halves.cpu().numpy().astype("<f2", copy=False))
+
+
+def _check_range(flat: Tensor, halves: Tensor, codec: str) -> None:
+    """Only what was infinite before may be so in float16."""
+    outside = halves.isinf() & flat.isfinite()
+    if outside.any():
         raise StoreError(
-            f"The codec `{codec}` in fp16 holds numbers up to 65,504 and got {most:g}; "
-            "choose bf16 or fp32."
+            f"The codec `{codec}` in fp16 holds numbers up to 65,504 and got "
+            f"{float(flat[outside][0]):g}; choose bf16 or fp32."
         )
-    return as_bytes(floats.astype("<f2"))
 
 
 def _read(rows: Encoded, row_shape: tuple[int, ...], dtype: str, codec: str) -> Tensor:

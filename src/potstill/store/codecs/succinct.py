@@ -47,10 +47,9 @@ def write(data: Bytes, begins_N: Whole, ids_M: Whole, counts_N: Whole, num_class
     unary_M = first_M + counts_N[row_M] * low_M + (ids_M >> low_M) + place_M
     low_at_M = first_M + place_M * low_M
     low_value_M = (ids_M & ((1 << low_M) - 1)) << (low_at_M & 7)
-    widest = int(low_M.max(initial=0))
     where = [unary_M >> 3]
     what = [1 << (unary_M & 7)]
-    for plane in range((widest + 14) // 8 if widest else 0):
+    for plane in range(_planes(low_M)):
         where.append((low_at_M >> 3) + plane)
         what.append((low_value_M >> (8 * plane)) & 255)
     at, value = np.concatenate(where), np.concatenate(what)
@@ -83,7 +82,7 @@ def read(
     high_M = _read_unary(data, unary_N, ends_N, counts_N, codec) - place_M
     low_M = low_N[row_M]
     low_at_M = 8 * begins_N[row_M] + place_M * low_M
-    ids_M = (high_M << low_M) | (_peek(data, low_at_M) & ((1 << low_M) - 1))
+    ids_M = (high_M << low_M) | _read_low(data, low_at_M, low_M)
     follows = place_M[1:] > 0
     if (ids_M >= num_classes).any() or (np.diff(ids_M) <= 0)[follows].any():
         raise damaged(codec, "its classes are out of order or out of range")
@@ -107,11 +106,18 @@ def _read_unary(data: Bytes, at_N: Whole, ends_N: Whole, counts_N: Whole, codec:
     return places
 
 
-def _peek(data: Bytes, bit_M: Whole) -> NDArray[np.int64]:
-    """`[M]`, at least 32 bits from each place on; bits beyond the data are 0."""
-    room = np.concatenate([data, np.zeros(5, dtype=np.uint8)])
-    byte_M = bit_M >> 3
-    value_M = np.zeros(len(bit_M), dtype=np.int64)
-    for plane in range(5):
+def _read_low(data: Bytes, at_M: Whole, low_M: Whole) -> Whole:
+    """`[M]`, the numbers of `low` bits from each place on."""
+    planes = _planes(low_M)
+    room = np.concatenate([data, np.zeros(planes, dtype=np.uint8)])
+    byte_M = at_M >> 3
+    value_M = np.zeros(len(at_M), dtype=np.int64)
+    for plane in range(planes):
         value_M |= room[byte_M + plane].astype(np.int64) << (8 * plane)
-    return value_M >> (bit_M & 7)
+    return (value_M >> (at_M & 7)) & ((1 << low_M) - 1)
+
+
+def _planes(low_M: Whole) -> int:
+    """Over how many bytes the widest number may spread."""
+    widest = int(low_M.max(initial=0))
+    return (widest + 14) // 8 if widest else 0

@@ -65,23 +65,17 @@ def _check_kept(codec, values: Tensor, decoded, *, fp16: bool, kept: tuple[int, 
     assert (counts <= kept[1]).all()
     assert (counts >= possible.clamp(max=kept[0])).all()
     # What is kept is the best: nothing else is more probable than the least of it.
-    p = logprobs.exp()
+    one = decoded.ids_NK.gather(1, got.argmax(1, keepdim=True))
+    filled = decoded.ids_NK.where(there, one)
     least = true.where(there, torch.inf).amin(1, keepdim=True)
-    others = logprobs.scatter(1, decoded.ids_NK.where(there, decoded.ids_NK[:, :1]), -torch.inf)
-    others[torch.arange(len(values)), best_id(logprobs)] = -torch.inf
-    assert (others <= least + 1e-5).all()
-    tail = p.scatter(1, decoded.ids_NK.where(there, best_id(logprobs)[:, None]), 0).sum(1)
+    assert (logprobs.scatter(1, filled, -torch.inf) <= least + 1e-5).all()
+    tail = logprobs.exp().scatter(1, filled, 0).sum(1)
     small = torch.minimum(tail, 1 - tail).clamp(min=0)
     assert ((tail - decoded.tail_N.double()).abs() <= 6e-4 * small + 1e-6).all()
     if isinstance(codec, Vocabulary):
         held = 1 - tail
         enough = (held >= codec.top_p - 1e-5) | (counts == min(kept[1], values.shape[1]))
         assert (enough | (counts == possible)).all()
-
-
-def best_id(logprobs: Tensor) -> Tensor:
-    """`[N]`."""
-    return logprobs.argmax(1)
 
 
 def _check_sampled(codec: Sampled, values: Tensor, decoded) -> None:

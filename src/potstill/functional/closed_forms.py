@@ -27,24 +27,22 @@ def scratch(logits_NC: Tensor, temperature: float) -> Tensor:
 
 def kl_gradient(student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p ‖ q); its gradient is q - p."""
-    (q_NC, student_lse_N), (p_NC, teacher_lse_N) = _softmax(student_NC), _softmax(teacher_NC)
-    differences_NC = teacher_NC.sub_(student_NC)
-    offset_N = (teacher_lse_N - student_lse_N) * p_NC.sum(dim=-1)
-    return _dot(p_NC, differences_NC) - offset_N, q_NC.sub_(p_NC)
+    q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC)
+    return _dot(p_NC, ratio_NC), q_NC.sub_(p_NC)
 
 
 def reverse_kl_gradient(student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q ‖ p) with log p of at least -87.3; its gradient is q (log q - log p - KL)."""
-    (q_NC, student_lse_N), (_, teacher_lse_N) = _softmax(student_NC), _softmax(teacher_NC)
-    teacher_log_NC = teacher_NC.sub_(teacher_lse_N[:, None]).clamp_(min=LOG_TINY)
-    ratio_NC = student_NC.sub_(student_lse_N[:, None]).sub_(teacher_log_NC)
+    (q_NC, student_log_N), (_, teacher_log_N) = _softmax(student_NC), _softmax(teacher_NC)
+    teacher_log_NC = teacher_NC.sub_(teacher_log_N[:, None]).clamp_(min=LOG_TINY)
+    ratio_NC = student_NC.sub_(student_log_N[:, None]).sub_(teacher_log_NC)
     losses_N = _dot(q_NC, ratio_NC)
     return losses_N, q_NC.mul_(ratio_NC.sub_(losses_N[:, None]))
 
 
 def jsd_gradient(student_NC: Tensor, teacher_NC: Tensor, *, beta: float) -> tuple[Tensor, Tensor]:
     """As `divergences.jsd`; the gradient is (1 - β) q (u - Σ q u) with u = log q - log m."""
-    q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC)
+    q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC, highest=LOG_HUGE)
     student_to_mixture_NC = torch.expm1(ratio_NC).mul_(beta).log1p_().neg_()
     teacher_to_mixture_NC = ratio_NC.add_(student_to_mixture_NC)
     to_student_N = _dot(q_NC, student_to_mixture_NC)
@@ -57,7 +55,7 @@ def skew_kl_gradient(
     student_NC: Tensor, teacher_NC: Tensor, *, skew: float
 ) -> tuple[Tensor, Tensor]:
     """As `divergences.skew_kl`; the gradient is (1 - λ) q (Σ q p / m - p / m)."""
-    q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC)
+    q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC, highest=LOG_HUGE)
     excess_NC = torch.expm1(ratio_NC)  # p / q - 1
     ratio_NC.sub_(torch.log1p(skew * excess_NC))
     losses_N = _dot(p_NC, ratio_NC)
@@ -73,7 +71,7 @@ def skew_reverse_kl_gradient(
 
     g = log q - log m - λ q / m.
     """
-    q_NC, _, ratio_NC = _ratio(student_NC, teacher_NC)
+    q_NC, _, ratio_NC = _ratio(student_NC, teacher_NC, highest=LOG_HUGE)
     to_mixture_NC = ratio_NC.expm1_().mul_(1 - skew).log1p_().neg_()
     losses_N = _dot(q_NC, to_mixture_NC)
     slope_NC = to_mixture_NC.sub_(torch.expm1(to_mixture_NC).mul_(skew))
@@ -98,7 +96,8 @@ def cross_entropy_gradient(
 
     The gradient is q Σ y - y with the smoothed labels y.
     """
-    q_NC, lse_N = _softmax(student_NC)
+    q_NC = torch.softmax(student_NC, dim=-1)
+    lse_N = student_NC.amax(dim=-1) - q_NC.amax(dim=-1).log()
     num_classes = student_NC.shape[-1]
     if labels.is_floating_point():
         wanted_NC = labels.to(q_NC.dtype) * (1 - smoothing) + smoothing / num_classes
@@ -115,18 +114,24 @@ def cross_entropy_gradient(
     return losses_N.masked_fill_(ignored_N, 0), q_NC.masked_fill_(ignored_N[:, None], 0)
 
 
-def _ratio(student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q, p and log(p / q), the last bounded so that its exponential fits."""
-    (q_NC, student_lse_N), (p_NC, teacher_lse_N) = _softmax(student_NC), _softmax(teacher_NC)
-    offset_N = teacher_lse_N - student_lse_N
-    ratio_NC = teacher_NC.sub_(student_NC).sub_(offset_N[:, None]).clamp_(max=LOG_HUGE)
-    return q_NC, p_NC, ratio_NC
+def _ratio(
+    student_NC: Tensor, teacher_NC: Tensor, *, highest: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, p and log(p / q), the last at most `highest`."""
+    (q_NC, student_log_N), (p_NC, teacher_log_N) = _softmax(student_NC), _softmax(teacher_NC)
+    offset_N1 = (teacher_log_N - student_log_N)[:, None]
+    ratio_NC = teacher_NC.sub_(student_NC).sub_(offset_N1)
+    return q_NC, p_NC, ratio_NC if highest is None else ratio_NC.clamp_(max=highest)
 
 
 def _softmax(logits_NC: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax and the log of what it divides by, from one pass of exponentials."""
+    """The softmax, and the log of what it divides by after each row was moved to a maximum of 0.
+
+    The logits are moved; the largest probability is 1 / sum of exponentials, which saves a pass.
+    """
+    logits_NC.sub_(logits_NC.amax(dim=-1, keepdim=True))
     probs_NC = torch.softmax(logits_NC, dim=-1)
-    return probs_NC, logits_NC.amax(dim=-1) - probs_NC.amax(dim=-1).log()
+    return probs_NC, probs_NC.amax(dim=-1).log().neg_()
 
 
 def _dot(first_NC: Tensor, second_NC: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class Tail(NamedTuple):
 
 def binned_in_place(logits_NC: Tensor, kept: Kept) -> tuple[Tensor, Tail]:
     """As `binned`, without gradient; the logits are overwritten."""
+    logits_NC.sub_(logits_NC.amax(dim=-1, keepdim=True))  # large logits would cost digits
     kept_NK = logits_NC.gather(1, kept.ids_NK).masked_fill_(~kept.filled_NK, LOWEST)
     rest_NC = logits_NC.scatter_(1, kept.ids_NK, LOWEST)
     within_NC = torch.softmax(rest_NC, dim=-1)

@@ -4,14 +4,16 @@ N rows of the target, of which M count for at least one term.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from potstill.functional.reductions import keep_rows
 from potstill.losses.chunks import Pass, Scaled, evaluate
 from potstill.losses.objective import Weighted
 from potstill.losses.rows import ABSENT, RowTerm, check_rows
+from potstill.losses.sources import is_plain
 from potstill.signals import LazyLogits, Logits, Partial, Signals, Target
 
 
@@ -32,29 +34,29 @@ def lazy_shares(
 ) -> tuple[Tensor, list[Tensor]]:
     """The loss of an objective, and each summand's share in it, detached, in order.
 
-    All row-wise terms share one pass, so the head is computed once. Others, which compare rows
-    with each other, get the dense logits and need the memory for them.
+    All row-wise terms share one pass, so the head is computed once. Terms that compare rows with
+    each other get dense logits and need the memory for them; so do all terms if the head does more
+    than its weight and bias say.
     """
     assert isinstance(student.logits, LazyLogits)
-    row_wise = [i for i, (_, term) in enumerate(summands) if isinstance(term, RowTerm)]
-    scaled = [(summands[i].term, _scale(summands[i].weight, counts[i])) for i in row_wise]
-    shares: dict[int, Tensor] = {}
+    together: dict[int, RowTerm] = {}
+    if is_plain(student.logits.head):
+        together = {i: t for i, (_, t) in enumerate(summands) if isinstance(t, RowTerm)}
+    dense = student
+    if len(together) < len(summands):
+        dense = replace(student, logits=Logits(student.logits.dense()))
+    scales = [_scale(weight, count) for (weight, _), count in zip(summands, counts, strict=True)]
     losses: list[Tensor] = []
-    if scaled:
-        loss, shares_J = _in_one_pass(scaled, student.logits, teacher, target)  # type: ignore[arg-type]
+    shares: dict[int, Tensor] = {}
+    if together:
+        scaled = [(term, scales[i]) for i, term in together.items()]
+        loss, shares_J = _in_one_pass(scaled, student.logits, teacher, target)
         losses.append(loss)
-        shares.update(zip(row_wise, shares_J.unbind(), strict=True))
-    for i, (weight, term) in enumerate(summands):
-        if i not in shares:
-            share = term(student, teacher, target).total * _scale(weight, counts[i])
-            losses.append(share)
-            shares[i] = share.detach()
+        shares.update(zip(together, shares_J.unbind(), strict=True))
+    for i in set(range(len(summands))) - shares.keys():
+        losses.append(summands[i].term(dense, teacher, target).total * scales[i])
+        shares[i] = losses[-1].detach()
     return torch.stack(losses).sum(), [shares[i] for i in range(len(summands))]
-
-
-def is_plain(head: nn.Module) -> bool:
-    """Whether a head is what its weight and bias say, so that it can be computed in parts."""
-    return isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward
 
 
 def _scale(weight: float, count: Tensor | int) -> Tensor | float:

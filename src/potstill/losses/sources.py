@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from potstill.functional.reductions import upcast
 from potstill.losses.rows import ABSENT
@@ -18,6 +18,11 @@ from potstill.signals import AnyLogits, LazyLogits, Logits, SparseLogits
 def pick(tensor: Tensor, index_M: Tensor | None, rows: slice) -> Tensor:
     """`tensor[index_M][rows]`, without the first copy."""
     return tensor[rows] if index_M is None else tensor[index_M[rows]]
+
+
+def is_plain(head: nn.Module) -> bool:
+    """Whether a head is what its weight and bias say, so that it can be computed in parts."""
+    return isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward
 
 
 @final
@@ -124,11 +129,18 @@ class _Sparse(TeacherRows):
 @final
 class _Lazy(TeacherRows):
     def __init__(self, logits: LazyLogits, index_M: Tensor | None) -> None:
+        self._given, self._index_M = logits, index_M
         self._head = Head(logits.hidden_ND, logits.head.weight, logits.head.bias, index_M)
         self.bytes_per_row = self._head.bytes_per_row
 
     def begin(self, chunk: slice) -> None:
-        self._start, (_, self._logits_RC) = chunk.start, self._head.rows(chunk)
+        self._start = chunk.start
+        if is_plain(self._given.head):
+            _, self._logits_RC = self._head.rows(chunk)
+            return
+        with torch.no_grad():
+            rows = chunk if self._index_M is None else self._index_M[chunk]
+            self._logits_RC = self._given.rows(rows).dense()
 
     def rows(self, block: slice) -> Tensor:
         return upcast(self._logits_RC[block.start - self._start : block.stop - self._start])

@@ -89,7 +89,7 @@ def test_unequal_class_counts_are_named() -> None:
             Signals(
                 SparseLogits(torch.zeros(6, 2).long(), torch.zeros(6, 2), torch.zeros(6), 5, 1)
             ),
-            "temperature 4 and .* computed at 1",
+            "temperature 4, and .* computed at 1",
         ),
     ],
 )

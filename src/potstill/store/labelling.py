@@ -80,10 +80,12 @@ def label(
         StoreError: batches that do not say what they are from, or what the writer raises.
     """
     started = time.perf_counter()
+    known = _Contents()
+    _check_known(batches, writer, known)
     names = [signal.name for signal in writer.manifest.signals]
     layers = tuple(n.removeprefix(FEATURES) for n in names if n.startswith(FEATURES))
     asked = total = 0
-    with _writing(writer) as put:
+    with _writing(writer, known) as put:
         for number in range(views * batches.num_batches):
             batch = batches.batch(*divmod(number, batches.num_batches))
             ids, view = _identity(batch)
@@ -96,6 +98,14 @@ def label(
                 put(batch, _named(said, names))
             advance(number + 1)
     return Labelled(asked=asked, kept=total - asked, seconds=time.perf_counter() - started)
+
+
+def _check_known(batches: Batches, writer: StoreWriter, known: "_Contents") -> None:
+    """Samples that are stored already must be the same ones, or appending would mix two sets."""
+    if writer.manifest.shards and batches.num_batches:
+        origin = batches.batch(0, 0).origin
+        if origin is not None:
+            writer.refuse_changed(origin.ids, known(origin, origin.ids))
 
 
 def _identity(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -121,13 +131,14 @@ def _named(said: Signals, names: list[str]) -> Mapping[str, Tensor]:
 
 
 @contextmanager
-def _writing(writer: StoreWriter) -> Iterator[Callable[[Batch, Mapping[str, Tensor]], None]]:
+def _writing(
+    writer: StoreWriter, known: "_Contents"
+) -> Iterator[Callable[[Batch, Mapping[str, Tensor]], None]]:
     """A thread that adds what it is given; its failure is raised in the caller."""
     waiting: queue.Queue[tuple[Batch, Mapping[str, Tensor]] | None] = queue.Queue(_AHEAD)
     failures: list[BaseException] = []
 
     def work() -> None:
-        known = _Contents()
         while (given := waiting.get()) is not None:
             if failures:
                 continue  # so that the caller never waits on a full queue

@@ -153,6 +153,16 @@ class StoreWriter:
         """`[B]` bool: which samples and views are not published yet."""
         return self._known.table(ids_B.cpu(), view_B.cpu()) < 0
 
+    def refuse_changed(self, ids_B: Tensor, contents_B: Whole) -> None:
+        """Raise `StoreError` if a sample that is stored already has other contents now."""
+        ids = ids_B.cpu().numpy()
+        changed = self._known.has_changed(ids, contents_B)
+        if changed.any():
+            raise StoreError(
+                f"Sample {ids[changed][0]} is not the one that {self.name} was labelled with: its "
+                "contents differ. Label the changed data into another folder."
+            )
+
     def add(self, answered: Answered) -> None:
         """Keep what is not there yet.
 
@@ -205,13 +215,8 @@ class StoreWriter:
 
     def _fresh(self, answered: Answered) -> Whole:
         """The places in the batch of what is not there yet."""
-        ids = answered.ids_B.cpu().numpy()
-        changed = self._known.has_changed(ids, answered.contents_B)
-        if changed.any():
-            raise StoreError(
-                f"Sample {ids[changed][0]} is not the one that {self.name} was labelled with: its "
-                "contents differ. Label the changed data into another folder."
-            )
+        self.refuse_changed(answered.ids_B, answered.contents_B)
+        ids = answered.ids_B
         lacking = self.lacks(answered.ids_B, answered.view_B).tolist()
         fresh = []
         pairs = zip(ids.tolist(), answered.view_B.tolist(), strict=True)

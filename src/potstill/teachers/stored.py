@@ -120,7 +120,7 @@ class StoredTeacher(Teacher):
             )
         self.to(batch.ids.device)
         view = torch.zeros_like(batch.ids) if batch.view is None else batch.view
-        if self._check and batch.origin is not self._known:
+        if self._check and (batch.origin is None or batch.origin is not self._known):
             self._meet(batch.origin)
         records = self.store.find(batch.ids, view)
         # on another device looking would be a synchronisation, and the whole set was checked

@@ -20,14 +20,18 @@ def check_at_least(codec: str, option: str, value: int, least: int) -> None:
         )
 
 
-def check_temperature(codec: str, value: float) -> None:
-    """Softmax temperatures.
+def check_number(codec: str, option: str, value: float, most: float = math.inf) -> None:
+    """Finite numbers above 0.
 
     Raises:
-        StoreError: not a positive number.
+        StoreError: another type, not above 0, or too large.
     """
-    if not (math.isfinite(value) and value > 0):
-        raise StoreError(f"The codec `{codec}` got temperature={value!r}; give a number above 0.")
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    if not is_number or not 0 < value <= most:
+        upto = "" if math.isinf(most) else f", at most {most:g}"
+        raise StoreError(
+            f"The codec `{codec}` got {option}={value!r}; give a number above 0{upto}."
+        )
 
 
 def check_logits(values: Tensor, codec: str) -> None:

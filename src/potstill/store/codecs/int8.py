@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potstill.errors import StoreError
 from potstill.store.codec import Codec, Encoded, Option
+from potstill.store.codecs.checks import check_at_least
 from potstill.store.codecs.classes import check_rows
 from potstill.store.codecs.layout import as_bytes, damaged, fixed, read_fixed
 
@@ -33,10 +33,7 @@ class Int8Tensor(Codec):
     block: int = 0
 
     def __post_init__(self) -> None:
-        if self.block < 0:
-            raise StoreError(
-                f"The codec `int8` got block={self.block}; give 0 (the whole row) or more."
-            )
+        check_at_least(self.name, "block", self.block, 0)
 
     def options(self) -> dict[str, Option]:
         """`block`."""

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potstill.errors import StoreError
 from potstill.signals import SparseLogits
 from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs import grid, succinct
-from potstill.store.codecs.checks import check_at_least, check_logits, check_temperature
+from potstill.store.codecs.checks import check_at_least, check_logits, check_number
 from potstill.store.codecs.classes import distributions
 from potstill.store.codecs.draws import choose, uniforms
 from potstill.store.codecs.layout import Bytes, Whole, damaged, padded, ragged, sizes_of
@@ -48,11 +47,8 @@ class Sampled(Codec):
     def __post_init__(self) -> None:
         check_at_least(self.name, "draws", self.draws, 1)
         check_at_least(self.name, "seed", self.seed, 0)
-        check_temperature(self.name, self.temperature)
-        if not 0 < self.tau <= 2:
-            raise StoreError(
-                f"The codec `sampled` got tau={self.tau!r}; give a number above 0, at most 2."
-            )
+        check_number(self.name, "temperature", self.temperature)
+        check_number(self.name, "tau", self.tau, 2)
 
     def options(self) -> dict[str, Option]:
         """`draws`, `tau`, `temperature`, `seed`."""

@@ -11,7 +11,7 @@ from potstill.errors import StoreError
 from potstill.signals import SparseLogits
 from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs import grid
-from potstill.store.codecs.checks import check_at_least, check_logits, check_temperature
+from potstill.store.codecs.checks import check_at_least, check_logits, check_number
 from potstill.store.codecs.classes import best_classes
 from potstill.store.codecs.layout import Bytes, Whole, as_bytes, damaged, fixed, read_fixed
 
@@ -38,7 +38,7 @@ class TopK(Codec):
 
     def __post_init__(self) -> None:
         check_at_least(self.name, "k", self.k, 1)
-        check_temperature(self.name, self.temperature)
+        check_number(self.name, "temperature", self.temperature)
         if self.logprobs not in {"fp16", "8bit"}:
             raise StoreError(
                 f"The codec `topk` has no log-probabilities in {self.logprobs!r}; "

@@ -10,7 +10,7 @@ from potstill.errors import StoreError
 from potstill.signals import SparseLogits
 from potstill.store.codec import Codec, Encoded, Option
 from potstill.store.codecs import grid, succinct
-from potstill.store.codecs.checks import check_at_least, check_logits, check_temperature
+from potstill.store.codecs.checks import check_at_least, check_logits, check_number
 from potstill.store.codecs.classes import Best, best_classes
 from potstill.store.codecs.layout import Whole, damaged, padded, ragged, sizes_of
 
@@ -42,16 +42,13 @@ class Vocabulary(Codec):
     def __post_init__(self) -> None:
         check_at_least(self.name, "min_k", self.min_k, 1)
         check_at_least(self.name, "max_k", self.max_k, self.min_k)
-        check_temperature(self.name, self.temperature)
+        check_number(self.name, "temperature", self.temperature)
         if self.max_k > 256:
             raise StoreError(
                 f"The codec `vocabulary` keeps at most 256 classes and got max_k={self.max_k}; "
                 "`topk` keeps more."
             )
-        if not 0 < self.top_p <= 1:
-            raise StoreError(
-                f"The codec `vocabulary` got top_p={self.top_p!r}; give a share above 0, at most 1."
-            )
+        check_number(self.name, "top_p", self.top_p, 1)
 
     def options(self) -> dict[str, Option]:
         """`top_p`, `min_k`, `max_k`, `temperature`."""

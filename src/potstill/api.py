@@ -12,6 +12,7 @@ from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
+from potstill.pipeline.experiment import Speed
 from potstill.pipeline.labelling import label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -49,6 +50,7 @@ def distill(
     objective: Objective | Term | None = None,
     settings: TrainSettings | None = None,
     seeds: int | Sequence[int] = 3,
+    speed: Speed | str = Speed.AUTO,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -65,6 +67,8 @@ def distill(
             (0.9) with labels (0.1), their binary form, or the teacher's values with the labels.
         settings: how both students are trained.
         seeds: a number of seeds, or the seeds.
+        speed: `auto` computes in the fastest way whose answers stay the same within bounds; `exact`
+            gives the weights of the plain PyTorch loop.
         out: the run folder.
 
     Raises:
@@ -81,6 +85,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        speed=Speed(speed),
     )
     return Pipeline(experiment, Path(out)).run()
 
@@ -93,6 +98,7 @@ def run(
     trust: bool = False,
     progress: Progress | None = None,
     command: str = "",
+    cache: Path | str | None = None,
 ) -> Run:
     """Do what a recipe says.
 
@@ -105,10 +111,17 @@ def run(
         trust: let code that the recipe names run.
         progress: told of what happens.
         command: for the report.
+        cache: the file in which measured speeds are remembered for other runs; nowhere if left out.
     """
     read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
     folder = Path(out) if out is not None else Path("runs") / read.name
-    return Pipeline(build(read, trust=trust), folder, progress=progress, command=command).run()
+    return Pipeline(
+        build(read, trust=trust),
+        folder,
+        progress=progress,
+        command=command,
+        cache=None if cache is None else Path(cache),
+    ).run()
 
 
 def plan(recipe: Recipe | str, *, overrides: Sequence[str] = (), trust: bool = False) -> Plan:

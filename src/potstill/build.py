@@ -17,6 +17,7 @@ from potstill.pipeline.experiment import (
     Learning,
     MadeModel,
     Measuring,
+    Speed,
     Storing,
     TeacherSource,
     TrainedTeacher,
@@ -36,6 +37,7 @@ from potstill.recipe import (
     TermSpec,
     TrainSpec,
 )
+from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
 from potstill.tasks import Classification, MultiLabel, Regression
@@ -80,6 +82,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         storing=storing_of(recipe.store),
         device=recipe.device,
         precision=recipe.precision,
+        speed=Speed(recipe.speed),
+        bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
         recipe=recipe.to_yaml(),
     )

@@ -224,6 +224,16 @@ def _seed_list(value: object) -> object:
     return value
 
 
+class BoundsSpec(_Strict):
+    """How far `speed: auto` may be from exact. The fields of `potstill.runtime.fast.Bounds`."""
+
+    agreement: float = Field(0.98, ge=0, le=1, description="Of the teacher's highest classes.")
+    kl: float = Field(0.01, ge=0, description="Of the teacher's answers, mean, in nats.")
+    error: float = Field(0.05, ge=0, description="Relative, of values, raw logits and features.")
+    gradient: float = Field(0.99, ge=0, le=1, description="Cosine of the student's gradients.")
+    loss: float = Field(0.01, ge=0, description="Relative difference of the student's loss.")
+
+
 class Recipe(_Strict):
     """The description of a run."""
 
@@ -239,7 +249,12 @@ class Recipe(_Strict):
     )
     export: tuple[Literal["onnx"], ...] = ("onnx",)
     measure: MeasureSpec = MeasureSpec()
-    speed: Literal["exact"] = "exact"
+    speed: Literal["auto", "exact"] = Field(
+        "auto",
+        description="auto: the fastest way of computing whose answers stay within `bounds`. "
+        "exact: bit for bit the plain PyTorch loop.",
+    )
+    bounds: BoundsSpec = BoundsSpec()
     store: _Store = StoreSpec()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from potstill.cli.cache import speed_cache
 from potstill.cli.options import AsJson, Out, Overrides, RecipeArgument, Trust
 from potstill.cli.screen import Screen, say, show_table
 
@@ -54,6 +55,7 @@ def execute(
         trust=trust,
         progress=Screen(quiet=as_json, verbose=verbose),
         command=shlex.join(words),
+        cache=speed_cache(),
     )
     if as_json:
         typer.echo(json.dumps(done.results))

@@ -14,6 +14,7 @@ from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
 from potstill.models import ModelConfig
 from potstill.protocols import Task, Teacher
+from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.teachers import Combine, EstimatorTeacher
 from potstill.train import TrainSettings
@@ -168,6 +169,13 @@ class Storing:
     features: Codec | None = None
 
 
+class Speed(StrEnum):
+    """How answers and steps are computed."""
+
+    AUTO = "auto"  # the fastest way whose answers stay within the bounds
+    EXACT = "exact"  # bit for bit the plain PyTorch loop
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -187,6 +195,8 @@ class Experiment:
         storing: see `Storing`.
         device: `auto`, `cpu`, `cuda`, `mps`.
         precision: of the student's arithmetic.
+        speed: see `Speed`.
+        bounds: how far `auto` may be from exact.
         track: loggers that figures are also sent to.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
@@ -205,6 +215,8 @@ class Experiment:
     storing: Storing = field(default_factory=Storing)
     device: str = "auto"
     precision: str = "32-true"
+    speed: Speed = Speed.AUTO
+    bounds: Bounds = field(default_factory=Bounds)
     track: tuple[str, ...] = ()
     description: str = ""
     recipe: str = ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
@@ -18,6 +19,7 @@ from potstill.pipeline.storing import (
     labelling_feed,
     num_views,
     obstacle_to,
+    taught_samples,
 )
 from potstill.pipeline.teaching import get_teacher
 from potstill.pipeline.workshop import Silent, Workshop
@@ -28,6 +30,7 @@ from potstill.store.codec import Codec
 from potstill.store.place import place
 from potstill.store.reader import read_manifest
 from potstill.teachers import StoredTeacher
+from potstill.teachers.fast import exact_of
 from potstill.teachers.fingerprints import digest
 from potstill.train.progress import Progress
 
@@ -62,11 +65,31 @@ def source_of_answers(shop: Workshop, teacher: Teacher) -> Source:
     shop.store = found.to_json()
     shop.progress.note(f"store: {'yes' if found.used else 'no'}, {found.reason}")
     if not found.used:
-        return Source(teacher=teacher)
+        feed, epochs = teaching_feed(shop, teacher), shop.experiment.learning.settings.epochs
+        steps, runs = epochs * feed.num_batches, len(shop.experiment.seeds)
+        live = shop.hastening.teacher(teacher, feed, steps=steps, runs=runs)
+        return Source(teacher=live)
     where = found.where or str(shop.folder / OWN)
-    write_store(shop, teacher, where=where)
-    stored = StoredTeacher(where, of=teacher)
+    live = labelling_teacher(shop, teacher)
+    write_store(shop, live, where=where)
+    stored = StoredTeacher(where, of=live)
     return Source(teacher=stored, views=shop.experiment.storing.views)
+
+
+def labelling_teacher(
+    shop: Workshop, teacher: Teacher, layers: Sequence[str] | None = None
+) -> Teacher:
+    """The teacher as fast as it goes, for labelling."""
+    feed = labelling_feed(shop.experiment, teacher, device=shop.runtime.device)
+    steps = num_views(shop.experiment) * feed.num_batches
+    return shop.hastening.teacher(teacher, feed, steps=steps, layers=layers)
+
+
+def teaching_feed(shop: Workshop, teacher: Teacher) -> Feed:
+    """What the first distilled student learns on, for a live teacher."""
+    e = shop.experiment
+    device, raw = shop.runtime.device, teacher.reads_raw
+    return e.learning.feed(taught_samples(e.data), e.data, seed=e.seeds[0], device=device, raw=raw)
 
 
 def label_experiment(
@@ -97,7 +120,8 @@ def label_experiment(
         if obstacle is not None:
             raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")
         place = where or experiment.storing.path or str(folder / OWN)
-        write_store(shop, teacher, where=place, layers=layers)
+        live = labelling_teacher(shop, teacher, layers)
+        write_store(shop, live, where=place, layers=layers)
     finally:
         ledger.close()
     return Store(place)
@@ -117,7 +141,7 @@ def write_store(
     experiment = shop.experiment
     feed = labelling_feed(experiment, teacher, device=shop.runtime.device)
     wanted = experiment.objective.needs().teacher_layers if layers is None else tuple(layers)
-    said = teacher.signals(feed.batch(0, 0), layers=wanted)
+    said = exact_of(teacher).signals(feed.batch(0, 0), layers=wanted)
     codecs = {name: codec for name, (codec, _) in codecs_of(experiment, said).items()}
     key = key_of(teacher, feed, precision=experiment.precision)
     views = num_views(experiment)

@@ -1,6 +1,8 @@
 """The stages of a run, in order."""
 
+import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -11,7 +13,7 @@ from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
-from potstill.pipeline.labelling import Source, source_of_answers
+from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
 from potstill.pipeline.results import gather
@@ -26,6 +28,7 @@ from potstill.runtime.environment import describe_environment
 from potstill.runtime.files import write_json, write_text
 from potstill.train.evaluate import answers_of, score
 from potstill.train.handshake import shake_hands
+from potstill.train.pace import Pace
 from potstill.train.progress import Progress
 
 
@@ -38,6 +41,7 @@ class Pipeline:
         folder: the run folder; made if it is missing.
         progress: told of what happens; silence if left out.
         command: how to start the same run again, for the report.
+        cache: the file in which measured speeds are remembered for other runs.
     """
 
     def __init__(
@@ -47,15 +51,23 @@ class Pipeline:
         *,
         progress: Progress | None = None,
         command: str = "",
+        cache: Path | None = None,
     ) -> None:
         self._experiment, self._folder = experiment, folder
         self._progress, self._command = progress or Silent(), command
+        self._cache = cache
 
     def run(self) -> Run:
         """All stages. Raises what they raise; a later call goes on where this one stopped."""
         ledger = Ledger(self._folder)
         try:
-            shop = Workshop(self._experiment, self._folder, ledger=ledger, progress=self._progress)
+            shop = Workshop(
+                self._experiment,
+                self._folder,
+                ledger=ledger,
+                progress=self._progress,
+                cache=self._cache,
+            )
             self._describe()
             self._stages(shop)
             shop.runtime.close()
@@ -76,9 +88,10 @@ class Pipeline:
         ready.teacher.to(shop.runtime.device)
         self._check_fit(shop, ready.teacher)
         source = source_of_answers(shop, ready.teacher)
-        self._students(shop, "scratch", None)
+        pace = self._pace(shop, ready.teacher)
+        self._students(shop, "scratch", None, pace)
         self._check_teacher(shop, ready)
-        self._students(shop, "distilled", source)
+        self._students(shop, "distilled", source, pace)
         keys = [*self._keys(shop, ready), source.key]
         measured = measure_quality(shop, ready, keys)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
@@ -115,7 +128,27 @@ class Pipeline:
     def _scratch_objective(self) -> Objective:
         return objective_of(self._experiment.task.default_objective())
 
-    def _students(self, shop: Workshop, role: str, source: Source | None) -> None:
+    def _pace(self, shop: Workshop, teacher: Teacher) -> Callable[[], Pace]:
+        """Of the students, with and without the teacher alike; chosen when one is trained."""
+        e = self._experiment
+
+        @functools.cache
+        def pace() -> Pace:
+            return shop.hastening.pace(
+                "student",
+                e.student,
+                lambda: teaching_feed(shop, teacher),
+                teacher=teacher,
+                objective=e.objective,
+                settings=e.learning.settings,
+                runs=len(e.seeds),
+            )
+
+        return pace
+
+    def _students(
+        self, shop: Workshop, role: str, source: Source | None, pace: Callable[[], Pace]
+    ) -> None:
         e = self._experiment
         samples, learning = e.data.train, e.learning
         if source is not None:
@@ -135,6 +168,7 @@ class Pipeline:
                     objective=self._scratch_objective() if source is None else e.objective,
                     teacher=None if source is None else source.teacher,
                     views=None if source is None else source.views,
+                    pace=pace,
                 ),
             )
 

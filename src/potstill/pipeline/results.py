@@ -40,6 +40,7 @@ def gather(
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
         },
+        "speed": shop.hastening.summary(),
         "warnings": shop.warnings,
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -18,6 +18,7 @@ from potstill.pipeline.training import BEST, LAST, Assigned, restored, train
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.teachers import Ensemble, EstimatorTeacher, ModuleTeacher, Relabelled
+from potstill.train.pace import Pace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,19 @@ def _single(
 
 def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
     experiment = shop.experiment
+    objective = objective_of(experiment.task.default_objective())
+    learning, data = source.learning, experiment.data
+
+    def pace() -> Pace:
+        return shop.hastening.pace(
+            f"training teacher {number}",
+            source.model,
+            lambda: learning.feed(data.train, data, seed=number, device=shop.runtime.device),
+            teacher=None,
+            objective=objective,
+            settings=learning.settings,
+        )
+
     outcome = train(
         shop,
         Assigned(
@@ -78,7 +92,8 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
             model=source.model,
             learning=source.learning,
             samples=experiment.data.train,
-            objective=objective_of(experiment.task.default_objective()),
+            objective=objective,
+            pace=pace,
         ),
     )
     module, other = _modules(shop, source.model, number)

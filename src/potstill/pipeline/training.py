@@ -1,6 +1,6 @@
 """Stages that train: a teacher, the scratch students, the distilled students."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,6 +16,7 @@ from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.train import Distiller, Fit, Select
+from potstill.train.pace import EXACT_PACE, Pace
 
 SELECTED = "model.safetensors"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -32,6 +33,7 @@ class Assigned:
     samples: Samples
     objective: Objective
     teacher: Teacher | None = None
+    pace: Callable[[], Pace] = lambda: EXACT_PACE
     views: int | None = None  # how many are rotated through, for a stored teacher
 
     @property
@@ -70,6 +72,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
         task=experiment.task,
         settings=task.learning.settings,
         runtime=shop.runtime,
+        pace=task.pace(),
     )
     feed = task.learning.feed(
         task.samples,

@@ -8,6 +8,7 @@ import potstill
 from potstill.data.feed import Feed
 from potstill.data.samples import Samples
 from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.hastening import Hastening
 from potstill.pipeline.ledger import Ledger
 from potstill.runtime.fabric import Runtime
 from potstill.runtime.tracking import make_loggers
@@ -42,10 +43,17 @@ class Workshop:
         folder: where it lives.
         ledger: which stages are done.
         progress: told of what happens.
+        cache: where times of this machine are remembered for other runs; `None` for nowhere.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path, *, ledger: Ledger, progress: Progress
+        self,
+        experiment: Experiment,
+        folder: Path,
+        *,
+        ledger: Ledger,
+        progress: Progress,
+        cache: Path | None = None,
     ) -> None:
         self.experiment, self.folder = experiment, folder
         self.ledger, self.progress = ledger, progress
@@ -53,6 +61,9 @@ class Workshop:
             device=experiment.device,
             precision=experiment.precision,
             loggers=make_loggers(experiment.track, run=experiment.name, folder=folder),
+        )
+        self.hastening = Hastening(
+            experiment, self.runtime, folder, note=progress.note, cache=cache
         )
         self.data_key = experiment.data.fingerprint()
         self.stages: list[str] = []
@@ -62,7 +73,8 @@ class Workshop:
     def key(self, *parts: object) -> list[str]:
         """What every stage's hash begins with, and the parts that are its own."""
         e = self.experiment
-        common = (potstill.__version__, self.data_key, e.task.kind, e.precision)
+        speed = e.bounds if self.hastening.is_on else "exact"
+        common = (potstill.__version__, self.data_key, e.task.kind, e.precision, speed)
         return [str(part) for part in (*common, self.runtime.device.type, *parts)]
 
     def run(

@@ -69,6 +69,21 @@ class Ensemble(Teacher):
                 f"{', '.join(sorted(str(k) for k in kinds))}."
             )
 
+    @property
+    def members(self) -> tuple[Teacher, ...]:
+        """The teachers, in order."""
+        return self._teachers
+
+    def of(self, teachers: Sequence[Teacher]) -> "Ensemble":
+        """The same combination of other forms of the teachers."""
+        return Ensemble(
+            teachers,
+            weights=self._weights,
+            combine=self._combine,
+            confidence=self._confidence,
+            multi_label=self._multi_label,
+        )
+
     def offers(self) -> Offers:
         """Log-probabilities, raw logits or values, by what is combined. No features."""
         members = [t.offers() for t in self._teachers]

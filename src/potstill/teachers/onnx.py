@@ -1,12 +1,14 @@
 """An ONNX file as teacher, run by ONNX Runtime on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from potstill.errors import ModelError
 from potstill.protocols import LogitKind, Offers, Teacher
@@ -35,12 +37,40 @@ class OnnxTeacher(Teacher):
         raw_inputs: bool = False,
         threads: int = 0,
     ) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         self._kind = LogitKind.LOGPROBS if probabilities else LogitKind(kind)
         self._probabilities, self._raw_inputs = probabilities, raw_inputs
-        self._session = _open(self._path, threads)
+        self._session = _open(self.path, threads)
         first = self._session.get_inputs()[0]
         self._input, self._dtype = first.name, _DTYPES.get(first.type, np.float32)
+        self._runner: Callable[[np.ndarray], np.ndarray] = self._run
+
+    def run_by(self, runner: Callable[[np.ndarray], np.ndarray]) -> "OnnxTeacher":
+        """The same teacher, its file run by something else."""
+        other = copy(self)
+        other._runner = runner
+        return other
+
+    def fed(self, batch: Batch) -> Tensor:
+        """What the file is given of a batch.
+
+        Raises:
+            ModelError: it takes raw inputs and the batch carries none.
+        """
+        source = batch.raw if self._raw_inputs else batch.inputs
+        if source is None:
+            raise ModelError(
+                f"{self.path.name} takes raw inputs, and this batch carries none. "
+                "Build the feed with keep_raw=True, or set raw_inputs=False."
+            )
+        return source
+
+    def as_fed(self, inputs: np.ndarray) -> np.ndarray:
+        """Inputs in the type that the file takes."""
+        return inputs.astype(self._dtype)
+
+    def _run(self, inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(self._session.run(None, {self._input: inputs})[0])
 
     def offers(self) -> Offers:
         """The output; its width if the file fixes it."""
@@ -50,7 +80,7 @@ class OnnxTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """Digest of the file and of how it is fed."""
-        return digest([self._path.read_bytes(), str(self._raw_inputs), str(self._probabilities)])
+        return digest([self.path.read_bytes(), str(self._raw_inputs), str(self._probabilities)])
 
     @property
     def reads_raw(self) -> bool:
@@ -59,19 +89,12 @@ class OnnxTeacher(Teacher):
 
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Run the file on the batch."""
-        source = batch.raw if self._raw_inputs else batch.inputs
-        if source is None:
-            raise ModelError(
-                f"{self._path.name} takes raw inputs, and this batch carries none. "
-                "Build the feed with keep_raw=True, or set raw_inputs=False."
-            )
+        source = self.fed(batch)
         try:
-            (answer, *_) = self._session.run(
-                None, {self._input: source.detach().cpu().numpy().astype(self._dtype)}
-            )
+            answer = self._runner(self.as_fed(source.detach().cpu().numpy()))
         except Exception as error:  # ONNX Runtime raises its own family, without a common base
             raise ModelError(
-                f"{self._path.name} cannot run on inputs {tuple(source.shape)}: "
+                f"{self.path.name} cannot run on inputs {tuple(source.shape)}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
         values = torch.from_numpy(np.asarray(answer)).float().to(batch.inputs.device)

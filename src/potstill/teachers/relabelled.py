@@ -36,6 +36,15 @@ class Relabelled(Teacher):
                 f"the teacher has {offered}: 0 to {offered - 1 if offered else '?'}."
             )
 
+    @property
+    def inner(self) -> Teacher:
+        """The teacher whose classes are put in order."""
+        return self._teacher
+
+    def around(self, teacher: Teacher) -> "Relabelled":
+        """The same map around another form of the teacher."""
+        return Relabelled(teacher, self._map.tolist())
+
     def offers(self) -> Offers:
         """As the teacher, with as many classes as the map has entries."""
         inner = self._teacher.offers()

@@ -16,6 +16,7 @@ from potstill.train.average import MovingAverage
 from potstill.train.batches import Batches
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
+from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.record import Record
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
 
@@ -70,6 +71,7 @@ class Distiller:
         task: how models are called; classification if left out.
         settings: how long and how fast.
         runtime: device, precision, processes; one process on the best device if left out.
+        pace: how a step is computed; exactly as the plain loop does if left out.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Distiller:
         task: Task | None = None,
         settings: TrainSettings | None = None,
         runtime: Runtime | None = None,
+        pace: Pace = EXACT_PACE,
     ) -> None:
         from potstill.tasks import Classification
 
@@ -89,6 +92,7 @@ class Distiller:
         self.objective = objective_of(objective or self.task.default_objective())
         self.settings = settings or TrainSettings()
         self.runtime = runtime or Runtime()
+        self.pace = pace
         self.steps_done = 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
@@ -121,10 +125,12 @@ class Distiller:
             pieces=self.settings.accumulate * self.runtime.world_size,
         )
         self.objective = agreement.objective
-        lesson = Lesson(self.student, self.objective, self.task)
+        self.pace.arrange(self.student)
+        rows = len(self._pieces(batch)[0])
+        lesson = Lesson(self.student, self.objective, self.task, pace=self.pace, rows=rows)
         lesson.train()
         lesson.parts.to(device)
-        optimizer = make_optimizer(lesson.parameters(), self.settings)
+        optimizer = make_optimizer(lesson.parameters(), self.settings, fused=self.pace.fused)
         self._lesson = lesson
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
         self._layers = self.objective.needs().teacher_layers
@@ -164,6 +170,14 @@ class Distiller:
             self.ema.update(self.student)
         self.steps_done += 1
         return figures
+
+    def gradients(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Loss and gradients of a batch, in the order of the parameters, without a step."""
+        self.optimizer.zero_grad()
+        loss = self._backward(batch)["loss"]
+        made = [p.grad.detach().clone() for p in self.module.parameters() if p.grad is not None]
+        self.optimizer.zero_grad()
+        return loss, made
 
     def _set_rate(self) -> None:
         rate = self._rate(self.steps_done)

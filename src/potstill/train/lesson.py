@@ -4,14 +4,15 @@ The loss is computed inside `forward`, so that what a data-parallel wrapper or a
 the whole of the student's work.
 """
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import cast, final
 
 from torch import Tensor, nn
 
 from potstill.losses import Objective
 from potstill.protocols import Task
 from potstill.signals import Batch, Signals
+from potstill.train.pace import EXACT_PACE, Pace
 
 
 @final
@@ -26,11 +27,30 @@ class Assignment:
         self.batch, self.teacher, self.counts = batch, teacher, counts
 
 
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
 @final
 class Lesson(nn.Module):
-    """Student, objective and task as one module; `forward` gives the loss of an assignment."""
+    """Student, objective and task as one module; `forward` gives the loss of an assignment.
 
-    def __init__(self, student: nn.Module, objective: Objective, task: Task) -> None:
+    Args:
+        student: what trains.
+        objective: bound.
+        task: how the student is called.
+        pace: how its step is computed.
+        rows: of a whole micro-batch, for a pace that compiles.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective,
+        task: Task,
+        *,
+        pace: Pace = EXACT_PACE,
+        rows: int = 0,
+    ) -> None:
         super().__init__()
         self.student = student
         self.parts = objective.parts()
@@ -38,10 +58,14 @@ class Lesson(nn.Module):
         needs = objective.needs()
         self._layers: Sequence[str] = needs.student_layers
         self._with_weights = needs.student_weights
+        self._pace, self._rows = pace, rows
+        _ = objective.names  # made now: a compiler stops at the lock that guards its making
+        self._compiled = cast("Callable[[Assignment], Loss]", pace.compile(self._evaluate))
 
     def signals(self, batch: Batch) -> Signals:
         """What the student says, with all that the objective needs."""
-        said = self._task.forward(self.student, batch, layers=self._layers)
+        with self._pace.autocast(batch.inputs.device):
+            said = self._task.forward(self.student, batch, layers=self._layers)
         if not self._with_weights:
             return said
         weights = tuple(p for p in self.student.parameters() if p.requires_grad)
@@ -49,8 +73,13 @@ class Lesson(nn.Module):
             logits=said.logits, features=said.features, embedding=said.embedding, weights=weights
         )
 
-    def forward(self, assignment: Assignment) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, assignment: Assignment) -> Loss:
         """The loss (a scalar with gradient) and the value of each term (without)."""
+        if len(assignment.batch) == self._rows:
+            return self._compiled(assignment)
+        return self._evaluate(assignment)
+
+    def _evaluate(self, assignment: Assignment) -> Loss:
         value = self._objective(
             self.signals(assignment.batch),
             assignment.teacher,

@@ -14,6 +14,7 @@ from potstill.train.batches import Batches
 from potstill.train.checkpoint import Checkpoint, State
 from potstill.train.evaluate import answers_of, score
 from potstill.train.guard import FiniteGuard, StopRequest, has_finite_weights, listening
+from potstill.train.pace import as_written
 from potstill.train.progress import Progress
 from potstill.train.record import Means, Record
 from potstill.train.settings import Select
@@ -150,7 +151,8 @@ class Training:
 
     def _weights(self) -> Weights:
         state = self._distiller.result.state_dict()
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
+        plain = torch.contiguous_format  # whatever layout the student trains in
+        return {n: v.detach().cpu().clone(memory_format=plain) for n, v in state.items()}
 
     def _fit(self) -> "Fit":
         from potstill.train.distiller import Fit
@@ -161,6 +163,7 @@ class Training:
             chosen = self._best[2]
         student = self._distiller.student
         student.load_state_dict(chosen)
+        as_written(student)
         return Fit(
             student=student.cpu().eval(),
             last=last,

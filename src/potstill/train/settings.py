@@ -97,16 +97,29 @@ class TrainSettings:
                 raise RecipeError(f"`{name}` is {getattr(self, name)!r}; it must be {expected}.")
 
 
-def make_optimizer(parameters: Iterable[Tensor], settings: TrainSettings) -> Optimizer:
-    """The optimiser that the settings name, over all parameters that train."""
+def make_optimizer(
+    parameters: Iterable[Tensor], settings: TrainSettings, *, fused: bool = False
+) -> Optimizer:
+    """The optimiser that the settings name, over all parameters that train.
+
+    Args:
+        parameters: those that train are taken.
+        settings: which optimiser, with what.
+        fused: update all of them in one call; torch's own choice otherwise.
+    """
+    is_fused = True if fused else None
     chosen = [p for p in parameters if p.requires_grad]
     if not chosen:
         raise RecipeError("The student has no parameter that can be trained. Unfreeze some of it.")
     match settings.optimizer:
         case OptimizerName.ADAMW:
-            return torch.optim.AdamW(chosen, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.AdamW(
+                chosen, lr=settings.lr, weight_decay=settings.weight_decay, fused=is_fused
+            )
         case OptimizerName.ADAM:
-            return torch.optim.Adam(chosen, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.Adam(
+                chosen, lr=settings.lr, weight_decay=settings.weight_decay, fused=is_fused
+            )
         case OptimizerName.SGD:
             return torch.optim.SGD(
                 chosen,
@@ -114,6 +127,7 @@ def make_optimizer(parameters: Iterable[Tensor], settings: TrainSettings) -> Opt
                 weight_decay=settings.weight_decay,
                 momentum=settings.momentum,
                 nesterov=settings.momentum > 0,
+                fused=is_fused,
             )
 
 

@@ -4,6 +4,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ class Remote(Place):
 
     def __init__(self, address: str) -> None:
         self.name = address.rstrip("/")
-        self._cache: tempfile.TemporaryDirectory[str] | None = None
+        self._cache: Path | None = None
         with _reaching(self.name):
             self._system, self._root = _filesystem(self.name)
 
@@ -161,14 +162,15 @@ class Remote(Place):
     def map(self, file: str) -> Bytes | None:
         """A memory map of a copy that is fetched once."""
         if self._cache is None:
-            self._cache = tempfile.TemporaryDirectory(prefix="potstill-store-")
-        copy = Path(self._cache.name) / file
+            self._cache = Path(tempfile.mkdtemp(prefix="potstill-store-"))
+            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+        copy = self._cache / file
         with _reaching(self.name):
             if not self._system.exists(self._path(file)):
                 return None
             with self._system.open(self._path(file), "rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-        return Local(Path(self._cache.name)).map(file)
+        return Local(self._cache).map(file)
 
     def remove(self, file: str) -> None:
         """See `Place`."""

@@ -23,8 +23,8 @@ _SMALLEST = 2.0**-24  # of float16
 
 GRID_BOUND = (
     "the fourth root of a probability's ratio to the largest of its row is off by at most 1/510 "
-    "(1/255 below 6e-12): 0.8 % in the probability itself where it is the largest, 2.5 % at a "
-    "hundredth of it"
+    "(1/255 where the ratio is below 1.5e-11): 0.8 % of a ratio near 1, 2.5 % of a hundredth, 8 % "
+    "of a ten-thousandth"
 )
 TAIL_BOUND = "the tail, or what it leaves of 1 where that is less, by at most 0.05 % or 3e-8"
 

@@ -1,7 +1,7 @@
 """Codecs of logits on the synthetic check: bytes, gradient against dense, time to write and read.
 
 Beside the targets that other systems store: k classes whose probabilities are made to sum to 1,
-and k classes with a tail, uncompressed. One thread. `python bench/codecs.py [REPEATS]`.
+and k classes with a tail, uncompressed. One thread; times are of the processor. `python bench/codecs.py [REPEATS]`.
 """
 
 import os
@@ -41,7 +41,7 @@ OURS: dict[str, Codec] = {
 
 
 class Row(NamedTuple):
-    """One line of the table; times in µs a position, `None` for those that are not timed."""
+    """One line of the table; processor times in µs a position, `None` for those that are not timed."""
 
     name: str
     bytes: float
@@ -102,9 +102,9 @@ def rivals(check: Check) -> list[Row]:
 def _took(work: Callable[[], None], repeats: int) -> float:
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()  # of this process: others on the machine do not count
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return statistics.median(times) / POSITIONS * 1e6
 
 

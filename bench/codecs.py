@@ -1,7 +1,8 @@
 """Codecs of logits on the synthetic check: bytes, gradient against dense, time to write and read.
 
 Beside the targets that other systems store: k classes whose probabilities are made to sum to 1,
-and k classes with a tail, uncompressed. One thread; times are of the processor. `python bench/codecs.py [REPEATS]`.
+and k classes with a tail, uncompressed. One thread; times are of the processor.
+`python bench/codecs.py [REPEATS]`.
 """
 
 import os
@@ -41,7 +42,7 @@ OURS: dict[str, Codec] = {
 
 
 class Row(NamedTuple):
-    """One line of the table; processor times in µs a position, `None` for those that are not timed."""
+    """One line of the table; processor time in µs a position, `None` for plain targets."""
 
     name: str
     bytes: float

@@ -7,6 +7,7 @@ import potstill.data as data_sources
 from potstill.data import Augment, CutMix, DataSet, Mix, Mixup
 from potstill.errors import RecipeError
 from potstill.losses import Objective, create
+from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
 from potstill.models import ModelConfig, create_model
 from potstill.pipeline.experiment import (
@@ -67,6 +68,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     """
     task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
+    objective = build_objective(recipe.distill.objective)
     return Experiment(
         name=recipe.name,
         description=recipe.description,
@@ -74,12 +76,12 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
         student=made_model(_config(recipe.student.model, data), trust=trust),
-        objective=build_objective(recipe.distill.objective),
+        objective=objective,
         learning=_learning(recipe.distill),
         seeds=recipe.seeds,
         export=recipe.export,
         measuring=Measuring(**recipe.measure.model_dump()),
-        storing=storing_of(recipe.store),
+        storing=storing_of(recipe.store, objective),
         device=recipe.device,
         precision=recipe.precision,
         speed=Speed(recipe.speed),
@@ -126,18 +128,23 @@ def settings_of(spec: TrainSpec) -> TrainSettings:
     return TrainSettings(**values)
 
 
-def storing_of(spec: StoreSpec) -> Storing:
-    """The same choices, with the codecs made."""
+def storing_of(spec: StoreSpec, objective: Objective) -> Storing:
+    """The same choices, with the codecs made.
+
+    A codec that keeps probabilities takes the temperature of the terms, if they have one alone.
+    """
+    found = {t.temperature for _, t in objective if isinstance(t, DivergenceTerm)}
+    temperature = found.pop() if len(found) == 1 else None
     return Storing(
         use=Use(spec.use),
         path=spec.path,
         views=spec.views,
-        codec=_codec(spec.codec),
-        features=_codec(spec.features),
+        codec=_codec(spec.codec, temperature),
+        features=_codec(spec.features, None),
     )
 
 
-def _codec(spec: CodecSpec | None) -> Codec | None:
+def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
     if spec is None:
         return None
     given = spec.options.items()
@@ -145,7 +152,10 @@ def _codec(spec: CodecSpec | None) -> Codec | None:
     if len(options) < len(given):
         wrong = next(key for key in spec.options if key not in options)
         raise RecipeError(f"The codec option `{wrong}` is {spec.options[wrong]!r}; give a number.")
-    return make_codec(spec.codec, options)
+    made = make_codec(spec.codec, options)
+    if temperature is None or "temperature" in options or "temperature" not in made.options():
+        return made
+    return make_codec(spec.codec, {**options, "temperature": temperature})
 
 
 def _learning(spec: LearnSpec) -> Learning:

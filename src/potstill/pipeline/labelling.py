@@ -25,6 +25,7 @@ from potstill.pipeline.teaching import get_teacher
 from potstill.pipeline.workshop import Silent, Workshop
 from potstill.protocols import Teacher
 from potstill.runtime.files import read_json, write_json
+from potstill.signals import Batch
 from potstill.store import Store, StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
 from potstill.store.place import place
@@ -32,6 +33,7 @@ from potstill.store.reader import read_manifest
 from potstill.teachers import StoredTeacher
 from potstill.teachers.fast import exact_of
 from potstill.teachers.fingerprints import digest
+from potstill.train.handshake import shake_hands
 from potstill.train.progress import Progress
 
 RECORD = "store.json"
@@ -145,11 +147,13 @@ def write_store(
     codecs = {name: codec for name, (codec, _) in codecs_of(experiment, said).items()}
     key = key_of(teacher, feed, precision=experiment.precision)
     views = num_views(experiment)
+    own = Path(where) == shop.folder / OWN
 
     def work() -> Mapping[str, object]:
-        if Path(where) == shop.folder / OWN:
+        if own:
             _clear_other(Path(where), key, codecs)
         with StoreWriter(where, key=key, codecs=codecs) as writer:
+            _rehearse(shop, writer, teacher, feed)
             shop.progress.begin("label", views * feed.num_batches, 0)
             try:
                 done = label(
@@ -172,8 +176,35 @@ def write_store(
             "bytes": manifest.num_bytes,
         }
 
-    parts = (*key.to_json().values(), repr(codecs), views, len(feed.samples), where)
+    of = (repr(codecs), views, len(feed.samples), OWN if own else where)
+    parts = (*key.to_json().values(), *of)
     return shop.run("label", depends_on=shop.key("label", *parts), files=_files(where), work=work)
+
+
+@final
+@dataclass(frozen=True)
+class _First:
+    """The first batch alone."""
+
+    feed: Feed
+    num_batches: int = 1
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        return self.feed.batch(epoch, index)
+
+
+def _rehearse(shop: Workshop, writer: StoreWriter, teacher: Teacher, feed: Feed) -> None:
+    """Whether the objective can learn from the store, on one batch, before hours of labelling."""
+    label(teacher, _First(feed), writer, context=shop.runtime.autocast)
+    writer.flush()
+    e = shop.experiment
+    shake_hands(
+        e.student.make(0).to(shop.runtime.device),
+        StoredTeacher(writer.name, check=False),
+        objective=e.objective,
+        task=e.task,
+        batch=feed.batch(0, 0),
+    )
 
 
 def _files(where: str) -> list[Path]:

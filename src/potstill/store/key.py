@@ -8,7 +8,7 @@ from potstill.errors import StoreError
 from potstill.protocols import LogitKind
 
 _MEANINGS = {
-    "teacher": "its teacher has other weights or preprocessing",
+    "teacher": "its teacher has other weights or preprocessing, or is run in another way",
     "precision": "its teacher answered in another precision",
     "kind": "its teacher gave another kind of answer",
     "preparation": "its samples were normalised otherwise",

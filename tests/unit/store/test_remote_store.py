@@ -44,8 +44,8 @@ def test_it_goes_on_and_is_verified(address) -> None:
     files.pipe_file(path, bytes(content))
 
     assert [damage.shard for damage in verify(address)] == ["000001.shard"]
+    store = Store(address)
     with pytest.raises(StoreError, match=r"000001\.shard is damaged"):
-        store = Store(address)
         store.decode("logits", np.arange(len(store)))
 
 

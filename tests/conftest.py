@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ _OFFLINE = {
 }
 for _name, _value in {**_OFFLINE, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}.items():
     os.environ.setdefault(_name, _value)
+
+# Speeds that a test measures are not remembered for the user's own runs.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="potstill-tests-")
 
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _MOST_WORKERS = 8  # each one loads torch

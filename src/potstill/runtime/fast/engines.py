@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.runtime.fast.choosing import Prior
+from potstill.runtime.fast.cuda import Graphed
 from potstill.runtime.fast.machine import Machine
 
 TRACE_TOLERANCE = 1e-3  # relative; a folded or traced module that is further off is not used
@@ -84,6 +85,16 @@ def torch_engines(subject: Subject) -> list[Engine]:
         Engine(name=f"{name} folded", prior=Prior(10 * cheap, 2.4 if low else 0.5),
                make=lambda: Plain(folded(subject).to(half), cast=half))
     )  # fmt: skip
+    if machine.device == "cuda":
+        made.append(
+            Engine(
+                name=f"{name} CUDA graph",
+                prior=Prior(10 * cheap + 1.0, 3.0),
+                make=lambda: Graphed(
+                    Plain(folded(subject).to(half), cast=half), subject.samples[0]
+                ),
+            )
+        )
     slow = 8.0 + 0.35 * subject.num_leaves
     made.append(
         Engine(name="compiled", prior=Prior(slow, 1.5),

@@ -110,11 +110,11 @@ def _look(where: str, *, check: bool, as_json: bool) -> None:
     if damages:
         lines = "\n".join(f"  - {damage.shard}: {damage.sentence}" for damage in damages)
         raise StoreError(
-            f"{len(damages)} of {found.shards} shards of {found.where} are damaged. Delete them "
-            f"and run `potstill label` again: it writes what is missing.\n{lines}"
+            f"Damaged of {found.where}: {len(damages)} of {_count(found.shards, 'shard')}. Delete "
+            f"what is named and run `potstill label` again: it writes what is missing.\n{lines}"
         )
     if check and not as_json:
-        say(f"sound: every byte of {found.shards:,} shards fits its checksum.")
+        say(f"sound: every byte of {_count(found.shards, 'shard')} fits its checksum.")
 
 
 def _show(found: "Figures") -> None:
@@ -135,4 +135,8 @@ def _show(found: "Figures") -> None:
     kind, augment = found.key["kind"] or "no logits", found.key["augment"] or "none"
     say(f"teacher {found.key['teacher'][:12]}…: {kind}, {found.key['precision']}")
     say(f"augmentation: {augment}")
-    say(f"{found.shards:,} shards, {amount(found.bytes, 'B')}")
+    say(f"{amount(found.bytes, 'B')} in {_count(found.shards, 'shard')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -153,7 +153,8 @@ def write_store(
         if own:
             _clear_other(Path(where), key, codecs)
         with StoreWriter(where, key=key, codecs=codecs) as writer:
-            _rehearse(shop, writer, teacher, feed)
+            if experiment.storing.codec is not None:  # the exact ones change nothing
+                _rehearse(shop, writer, teacher, feed)
             shop.progress.begin("label", views * feed.num_batches, 0)
             try:
                 done = label(

@@ -173,6 +173,6 @@ def verify(where: Path | str) -> list[Damage]:
             found.append(Damage(shard=entry.name, sentence=str(error)))
             continue
         if blocks:
-            sentence = f"{len(blocks)} of its blocks do not fit their checksums"
+            sentence = f"{len(blocks)} of its blocks do not fit"
             found.append(Damage(shard=entry.name, sentence=sentence))
     return found

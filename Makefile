@@ -11,6 +11,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Rivals live apart from Potstill's own tools.
+BENCH_VENV ?= .venv-bench
 
 QUIET := $(if $(CI),--quiet)
 INSTALL := $(BIN)/uv pip install $(QUIET) --python $(BIN)/python \
@@ -38,9 +40,9 @@ check: $(VENV)/.made-dev
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.made-dev
+bench: $(BENCH_VENV)/.made-bench
 	@set -e; for file in bench/[!_]*.py; do \
-		if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file"; fi; \
+		if [ -e "$$file" ]; then echo "== $$file"; $(BENCH_VENV)/bin/python "$$file"; fi; \
 	done
 
 docs: $(VENV)/.made-dev
@@ -53,7 +55,7 @@ constraints: $(VENV)/.made-uv
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Stamps: what was installed from these files is not installed again until they change.
 $(VENV)/.made-uv:
@@ -77,4 +79,12 @@ $(VENV)/.made-base: pyproject.toml constraints.txt | $(VENV)/.made-uv
 $(VENV)/.made-dev: $(VENV)/.made-base
 	@echo "Installing the extras and the development tools into $(VENV)."
 	@$(INSTALL) --editable '.[all]' --group dev
+	@touch $@
+
+$(BENCH_VENV)/.made-bench: pyproject.toml constraints.txt bench/requirements.txt | $(VENV)/.made-uv
+	@echo "Installing Potstill and its rivals into $(BENCH_VENV)."
+	@test -x $(BENCH_VENV)/bin/python || $(BIN)/python -m venv --without-pip $(BENCH_VENV)
+	@$(BIN)/uv pip install $(QUIET) --python $(BENCH_VENV)/bin/python \
+		--constraints constraints.txt --build-constraints constraints.txt \
+		--editable '.[all]' --requirements bench/requirements.txt
 	@touch $@

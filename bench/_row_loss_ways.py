@@ -164,7 +164,7 @@ def trl_eager(problem: Problem) -> Tensor:
 
 
 def liger(problem: Problem) -> Tensor:
-    """Liger's chunked distillation loss; on the CPU without its compiler unless it has one."""
+    """Liger's chunked distillation loss, compiled, as is its default."""
     soft_only = problem.term in _BETAS
     beta = _beta_of(problem, "Liger") if soft_only else 0.0
     if not soft_only and problem.term != "0.9 KD + 0.1 CE":

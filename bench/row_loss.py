@@ -1,9 +1,10 @@
 """Row-wise losses from hidden states and heads: Potstill's chunks beside eager PyTorch, TRL, Liger.
 
-Times are taken in turns (A B C A B C …) in one process, the ratio is the median over turns; on one
-thread they are seconds of the processor, which other work on the machine changes little. Peak
-memory is taken in a process of its own, beyond inputs, weights and the weight's gradient, in units
-of N, one tensor of logits. `python bench/row_loss.py [--quick] [--turns 5] [--width 512]`.
+Each measurement is one step in a process of its own, in turns (A B C A B C …); the ratio is the
+median over turns. On the processor, times are the seconds it spent on one thread, which other work
+on the machine changes little. Peak memory is beyond inputs, weights and the weight's gradient, in
+units of N, one tensor of logits.
+`python bench/row_loss.py [--quick] [--turns 3] [--terms …] [--ways …] [--sizes …] [--width 512]`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -26,7 +28,8 @@ from _row_loss_ways import TERMS, WAYS, CannotRun, Problem, Way, make_problem
 
 from potstill.runtime.environment import processor_name
 
-SHAPES = ((4096, 32_000), (2048, 151_936))
+SIZES = {"4096 × 32,000": (4096, 32_000), "2048 × 151,936": (2048, 151_936)}
+COMPILED = {"Liger chunked"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
@@ -36,31 +39,31 @@ ALIKE = {"fp32": 1e-4, "bf16": 3e-2}  # relative, of the loss: the rivals round 
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    if options.memory:
-        way, term, dtype = options.memory
-        rows, classes = SHAPES[options.shape]
-        print(_peak(way, term, rows, classes, dtype, options))
+    if options.child:
+        way, term, dtype, size = options.child
+        print(*_measure(way, term, dtype, size, width=options.width))
         return
     _say_where(options)
     print("| rows × classes | type | loss | way | seconds | Potstill / way | peak, N | remark |")
     print("|---|---|---|---|---|---|---|---|")
-    for shape in range(1 if options.quick else len(SHAPES)):
-        for dtype in DTYPES:
-            for term in options.terms or TERMS:
-                _compare(shape, term, dtype, options)
+    for size in options.sizes[:1] if options.quick else options.sizes:
+        for term in options.terms:
+            for dtype in options.types:
+                _compare(size, term, dtype, options)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one shape, two turns")
+    parser.add_argument("--quick", action="store_true", help="one size, one turn")
     parser.add_argument("--turns", type=int, default=0)
     parser.add_argument("--width", type=int, default=512, help="of the hidden states, both sides")
-    parser.add_argument("--terms", nargs="*", choices=list(TERMS))
+    parser.add_argument("--terms", nargs="*", choices=list(TERMS), default=list(TERMS))
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--shape", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", nargs="*", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--types", nargs="*", choices=list(DTYPES), default=list(DTYPES))
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.turns = options.turns or (2 if options.quick else 5)
+    options.turns = options.turns or (1 if options.quick else 3)
     return options
 
 
@@ -76,33 +79,71 @@ def _say_where(options: argparse.Namespace) -> None:
     print(f"hidden width {options.width} on both sides, {options.turns} turns")
 
 
-def _compare(shape: int, term: str, dtype: str, options: argparse.Namespace) -> None:
+def _compare(size: str, term: str, dtype: str, options: argparse.Namespace) -> None:
     """Rows of the table for one loss at one size."""
-    rows, classes = SHAPES[shape]
-    problem = make_problem(
-        term, rows, classes, width=options.width, dtype=DTYPES[dtype], device=DEVICE
-    )
-    start = f"| {rows} × {classes:,} | {dtype} | {term} "
-    losses: dict[str, float] = {}
-    for name in options.ways:
-        try:
-            losses[name] = _step(WAYS[name], problem)  # the warm-up
-        except CannotRun as reason:
-            print(f"{start}| {name} | – | – | – | {reason} |", flush=True)
-        except Exception as error:  # noqa: BLE001 - a rival's failure is a row of the table
-            print(f"{start}| {name} | – | – | – | {type(error).__name__}: {_first_line(error)} |")
-    times = {name: [_timed(WAYS[name], problem)] for name in losses}
-    for turn in range(1, options.turns):
-        for name in list(losses) if turn % 2 else reversed(list(losses)):
-            times[name].append(_timed(WAYS[name], problem))
-    del problem
-    for name, took in times.items():
-        ratio = statistics.median(o / t for o, t in zip(times["Potstill"], took, strict=True))
-        peak = _peak_elsewhere(name, term, dtype, shape, options)
-        alike = abs(losses[name] / losses["Potstill"] - 1)
-        remark = "" if alike < ALIKE[dtype] else f"loss differs by {alike:.0%}"
-        seconds = statistics.median(took)
-        print(f"{start}| {name} | {seconds:.2f} | {ratio:.2f} | {peak} | {remark} |", flush=True)
+    start = f"| {size} | {dtype} | {term} "
+    found: dict[str, list[Measured]] = {name: [] for name in options.ways}
+    for turn in range(options.turns):
+        for name in options.ways[:: 1 if turn % 2 == 0 else -1]:
+            if turn and not found[name]:
+                continue
+            try:
+                found[name].append(_in_a_child(name, term, dtype, size, options))
+            except CannotRun as reason:
+                print(f"{start}| {name} | – | – | – | {reason} |", flush=True)
+    ours = found.get("Potstill", [])
+    for name, measured in found.items():
+        if measured:
+            print(f"{start}| {name} | {_row(measured, ours, dtype)} |", flush=True)
+
+
+class Measured(NamedTuple):
+    """One step: its seconds, peak memory in N, and the loss."""
+
+    seconds: float
+    peak: float
+    loss: float
+
+
+def _row(measured: list[Measured], ours: list[Measured], dtype: str) -> str:
+    seconds = statistics.median(m.seconds for m in measured)
+    peak = statistics.median(m.peak for m in measured)
+    if not ours:
+        return f"{seconds:.2f} | – | {peak:.2f} | "
+    pairs = zip(ours, measured, strict=True)
+    ratio = statistics.median(our.seconds / other.seconds for our, other in pairs)
+    difference = abs(measured[0].loss / ours[0].loss - 1)
+    remark = "" if difference < ALIKE[dtype] else f"its loss differs by {difference:.1%}"
+    return f"{seconds:.2f} | {ratio:.2f} | {peak:.2f} | {remark}"
+
+
+def _in_a_child(
+    name: str, term: str, dtype: str, size: str, options: argparse.Namespace
+) -> Measured:
+    command = [sys.executable, __file__, "--child", name, term, dtype, size]
+    command += ["--width", str(options.width)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotRun((done.stderr.strip().splitlines() or ["it was killed"])[-1][:150])
+    return Measured(*(float(number) for number in done.stdout.split()[-3:]))
+
+
+def _measure(way: str, term: str, dtype: str, size: str, *, width: int) -> Measured:
+    """One step, after a small one: libraries take their memory when they are first used."""
+    small = make_problem(term, 64, 512, width=32, dtype=DTYPES[dtype], device=DEVICE)
+    _step(WAYS[way], small)
+    rows, classes = SIZES[size]
+    problem = make_problem(term, rows, classes, width=width, dtype=DTYPES[dtype], device=DEVICE)
+    if way in COMPILED:  # for each size anew
+        _step(WAYS[way], problem)
+    before = _start()
+    started = CLOCK()
+    loss = _step(WAYS[way], problem)
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    seconds = CLOCK() - started
+    extra = _peak() - before - problem.head_bytes
+    return Measured(seconds, extra / problem.logit_bytes, loss)
 
 
 def _step(way: Way, problem: Problem) -> float:
@@ -110,47 +151,19 @@ def _step(way: Way, problem: Problem) -> float:
     return float(way(problem))
 
 
-def _timed(way: Way, problem: Problem) -> float:
-    gc.collect()
-    started = CLOCK()
-    _step(way, problem)
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return CLOCK() - started
-
-
-def _peak_elsewhere(
-    name: str, term: str, dtype: str, shape: int, options: argparse.Namespace
-) -> str:
-    command = [sys.executable, __file__, "--memory", name, term, dtype, "--shape", str(shape)]
-    command += ["--width", str(options.width)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.split()[-1] if done.returncode == 0 else "failed"
-
-
-def _peak(
-    way: str, term: str, rows: int, classes: int, dtype: str, options: argparse.Namespace
-) -> str:
-    """Peak memory of one step beyond inputs and the weight's gradient, in N."""
-    # One small step first: libraries and compilers take their memory when they are first used.
-    small = make_problem(term, 64, 512, width=32, dtype=DTYPES[dtype], device=DEVICE)
-    _step(WAYS[way], small)
-    problem = make_problem(
-        term, rows, classes, width=options.width, dtype=DTYPES[dtype], device=DEVICE
-    )
+def _start() -> int:
+    """Reset the high-water mark; the bytes in use now."""
     gc.collect()
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        _step(WAYS[way], problem)
-        extra = torch.cuda.max_memory_allocated() - before
-    else:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-        before = _resident("VmRSS")
-        _step(WAYS[way], problem)
-        extra = _resident("VmHWM") - before
-    return f"{(extra - problem.head_bytes) / problem.logit_bytes:.2f}"
+        return torch.cuda.memory_allocated()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def _peak() -> int:
+    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else _resident("VmHWM")
 
 
 def _resident(line: str) -> int:
@@ -158,10 +171,6 @@ def _resident(line: str) -> int:
         if text.startswith(line):
             return int(text.split()[1]) * 1024
     raise CannotRun("this system does not say how much memory a process has")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:100] if str(error).strip() else ""
 
 
 if __name__ == "__main__":

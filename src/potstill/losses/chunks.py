@@ -24,7 +24,7 @@ from potstill.losses.sources import Head, TeacherRows, pick, teacher_rows
 from potstill.signals import AnyLogits, SparseLogits
 
 _LEAST_BYTES, _MOST_BYTES = 32 * 2**20, 512 * 2**20
-_SHARE = 0.15  # of all logits: what the buffers of a chunk may take between these bounds
+_SHARE = 0.125  # of all logits: what the buffers of a chunk may take between these bounds
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**23}  # on a processor a block stays in the caches
 _SLICE_ELEMENTS = 2**23  # of the weight's gradient, where it is added up in another precision
 
@@ -65,7 +65,7 @@ class Pass:
 
 
 def rows_at_once(num_rows: int, *, bytes_per_row: int, whole_bytes: int) -> int:
-    """R: buffers of 15 % of the whole logits, of 32 MiB at least and 512 MiB at most.
+    """R: buffers of an eighth of the whole logits, of 32 MiB at least and 512 MiB at most.
 
     Args:
         num_rows: M.

@@ -77,6 +77,14 @@ class KD(DivergenceTerm):
             return RowTerm.sparse_row_losses(self, student_NC, teacher, labels)
         return super().sparse_row_losses(student_NC, teacher, labels)
 
+    def sparse_row_gradients(
+        self, student_NC: Tensor, teacher: SparseLogits, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in `RowTerm`."""
+        if self.standardise:
+            return RowTerm.sparse_row_gradients(self, student_NC, teacher, labels)
+        return super().sparse_row_gradients(student_NC, teacher, labels)
+
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(p ‖ q)."""
         return kl(student_log_NC, teacher_log_NC.exp())

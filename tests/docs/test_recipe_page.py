@@ -19,6 +19,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,
+    "bounds": recipe.BoundsSpec,
     "store": recipe.StoreSpec,
     "store.codec and store.features": recipe.CodecSpec,
 }

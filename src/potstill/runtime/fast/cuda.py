@@ -23,7 +23,7 @@ class Graphed(nn.Module):
         super().__init__()
         self.module = plain
         self._input = sample.detach().clone()
-        side = torch.cuda.Stream(sample.device)
+        side = torch.cuda.Stream(sample.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(sample.device))
         with torch.cuda.stream(side), torch.no_grad():
             for _ in range(3):  # what is allocated or tuned at first is not to be recorded

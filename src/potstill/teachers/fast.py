@@ -29,7 +29,7 @@ from potstill.runtime.fast.quiet import quietly
 from potstill.runtime.fast.trials import State, Trial
 from potstill.signals import Batch, Logits, Signals
 from potstill.teachers.ensemble import Ensemble
-from potstill.teachers.fingerprints import digest
+from potstill.teachers.fingerprints import bytes_of, digest
 from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
@@ -157,7 +157,7 @@ def _later(exact: "_Exact", name: str) -> FastTeacher:
     def answer(batch: Batch, layers: Sequence[str]) -> Signals:
         return prepared().signals(batch, layers=layers)
 
-    way = _way(name, exact.machine)
+    way = _way(name, exact)
     return FastTeacher(exact.teacher, answer, way=way, shows_layers=candidate.shows_layers)
 
 
@@ -306,7 +306,7 @@ class _ModuleWay:
         fast = FastTeacher(
             self._teacher,
             answer,
-            way=_way(self.name, self._exact.machine),
+            way=_way(self.name, self._exact),
             shows_layers=self._engine.shows_layers,
         )
         return _ready(fast, self._exact)
@@ -331,7 +331,7 @@ class _OnnxWay:
         def answer(batch: Batch, layers: Sequence[str]) -> Signals:
             return faster.signals(batch, layers=layers)
 
-        way = _way(self.name, self._exact.machine)
+        way = _way(self.name, self._exact)
         return _ready(FastTeacher(self._teacher, answer, way=way, shows_layers=False), self._exact)
 
 
@@ -356,8 +356,14 @@ def _ready(fast: FastTeacher, exact: _Exact) -> Ready[Teacher]:
     return Ready(value=fast, run=exact.run_with(fast), difference=lambda: exact.difference_of(fast))
 
 
-def _way(name: str, machine: Machine) -> str:
-    return f"{name} with {', '.join(machine.packages)}"
+def _way(name: str, exact: "_Exact") -> str:
+    """A way by its name, the version of what runs it and, if it was calibrated, on what."""
+    runs = next((r for r in ("onnxruntime", "openvino") if name.startswith(r)), "torch")
+    versions = [p for p in exact.machine.packages if p.partition(" ")[0] == runs]
+    way = f"{name} with {', '.join(versions)}"
+    if not name.endswith("int8"):
+        return way
+    return f"{way}, calibrated on {digest(bytes_of(x) for x in exact.inputs)}"
 
 
 def _in_float32(said: Signals) -> Signals:

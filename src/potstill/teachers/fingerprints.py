@@ -29,10 +29,11 @@ def _module_parts(module: nn.Module) -> Iterable[bytes | str]:
     yield f"{type(module).__module__}.{type(module).__qualname__}"
     for name, tensor in sorted(module.state_dict().items()):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}"
-        yield _bytes_of(tensor)
+        yield bytes_of(tensor)
 
 
-def _bytes_of(tensor: Tensor) -> bytes:
+def bytes_of(tensor: Tensor) -> bytes:
+    """A tensor's values as they lie in memory, row by row."""
     flat = tensor.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
@@ -75,7 +76,7 @@ def _parts_of(value: object) -> Iterable[bytes | str]:
             yield module_digest(value)
         case Tensor():
             yield f"{value.dtype} {tuple(value.shape)}"
-            yield _bytes_of(value)
+            yield bytes_of(value)
         case np.ndarray():
             yield array_digest(value)
         case tuple() | list():

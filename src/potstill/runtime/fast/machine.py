@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+import potstill
+
 _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino")
 
 
@@ -53,7 +55,10 @@ class Machine:
     @property
     def key(self) -> str:
         """All that a measured time depends on, but for the model."""
-        return "; ".join([self.name, self.device, f"{self.threads} threads", *self.packages])
+        version = f"potstill {potstill.__version__}"
+        return "; ".join(
+            [version, self.name, self.device, f"{self.threads} threads", *self.packages]
+        )
 
 
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.protocols import LogitKind, Task, Teacher, Term
-from potstill.signals import Batch, Logits, Partial, Signals, Target
+from potstill.signals import Batch, LazyLogits, Logits, Partial, Signals, Target
 
 
 def _dense(signals: Signals) -> Tensor:
@@ -102,6 +102,20 @@ class TermContract(ABC):
         assert expected is not None
         torch.testing.assert_close(gradient[1:], expected, rtol=1e-5, atol=1e-6)
         assert not gradient[0].any()
+
+    def test_lazy_logits_give_the_same(self) -> None:
+        """Computed in chunks behind a head, value and gradient are those of dense logits."""
+        student, teacher, target = self.example()
+        expected, gradient = self._value(student, teacher, target)
+        leaf = _dense(student).detach().clone().requires_grad_()
+        head = nn.Linear(leaf.shape[1], leaf.shape[1], bias=False).requires_grad_(False)
+        nn.init.eye_(head.weight)
+        lazy = LazyLogits(leaf, head, chunk_rows=max(1, len(leaf) // 2))
+        total = self.make()(replace(student, logits=lazy), teacher, target).total
+        torch.testing.assert_close(total, expected.total, rtol=1e-5, atol=1e-6)
+        (found,) = torch.autograd.grad(total, leaf)
+        assert gradient is not None
+        torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-6)
 
     def test_the_teacher_gets_no_gradient(self) -> None:
         """The teacher's signals are constants."""

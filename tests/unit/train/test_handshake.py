@@ -17,9 +17,9 @@ from potstill.losses import (
     WeightPenalty,
 )
 from potstill.losses.objective import objective_of
-from potstill.protocols import LogitKind
+from potstill.protocols import LogitKind, Offers, Teacher
 from potstill.runtime.fabric import Runtime
-from potstill.signals import Batch
+from potstill.signals import Batch, Signals, SparseLogits
 from potstill.tasks import Classification, MultiLabel, Regression
 from potstill.teachers import FunctionTeacher, ModuleTeacher, Relabelled
 from potstill.testing import tiny_mlp
@@ -100,6 +100,30 @@ def test_each_mismatch_names_its_way_out(objective, options, words) -> None:
 
     for word in words:
         assert word in str(caught.value)
+
+
+class Sparse(Teacher):
+    """Keeps one class of three, at temperature 2."""
+
+    def offers(self) -> Offers:
+        return Offers(logits=LogitKind.SPARSE, num_classes=3)
+
+    def fingerprint(self) -> str:
+        return "0"
+
+    def signals(self, batch, *, layers=()):
+        n = len(batch)
+        kept = torch.zeros(n, 1, dtype=torch.long), torch.full((n, 1), 0.6).log()
+        return Signals(SparseLogits(*kept, torch.full((n,), 0.4), 3, 2.0))
+
+
+def test_kept_classes_suit_divergences_at_their_temperature() -> None:
+    assert _shake(KD(temperature=2) + CrossEntropy(), teacher=Sparse()).objective
+
+    with pytest.raises(HandshakeError, match=r"kd: it has temperature 4, .* computed at 2"):
+        _shake(KD(temperature=4), teacher=Sparse())
+    with pytest.raises(HandshakeError, match=r"dkd: it needs .* all classes.*Use kd"):
+        _shake(DKD() + KD(temperature=2), teacher=Sparse())
 
 
 def test_all_problems_are_listed_at_once() -> None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from potstill.build import build
 from potstill.data import Augment, DataSet, Feed, from_arrays
-from potstill.errors import RecipeError
+from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Speed
+from potstill.pipeline.experiment import Speed, Storing, Use
 from potstill.pipeline.labelling import label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -23,7 +23,7 @@ from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
 from potstill.tasks import Classification, MultiLabel, Regression
-from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher
+from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
 from potstill.train import TrainSettings
@@ -51,6 +51,7 @@ def distill(
     settings: TrainSettings | None = None,
     seeds: int | Sequence[int] = 3,
     speed: Speed | str = Speed.AUTO,
+    store: Use | str = Use.AUTO,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -69,6 +70,7 @@ def distill(
         seeds: a number of seeds, or the seeds.
         speed: `auto` computes in the fastest way whose answers stay the same within bounds; `exact`
             gives the weights of the plain PyTorch loop.
+        store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
         out: the run folder.
 
     Raises:
@@ -86,6 +88,7 @@ def distill(
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         speed=Speed(speed),
+        storing=Storing(use=Use(store)),
     )
     return Pipeline(experiment, Path(out)).run()
 
@@ -227,6 +230,12 @@ def label_recipe(
 
 def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
     name = type(teacher).__name__
+    if isinstance(teacher, StoredTeacher):
+        raise HandshakeError(
+            "A run asks its teacher about validation and test samples too, and a stored teacher "
+            "answers about those it was labelled on alone. Give the live teacher, whose answers "
+            "are stored where that pays, or train with `Distiller`."
+        )
     if isinstance(teacher, Teacher):
         return GivenTeacher(teacher=teacher, name=name, description=name)
     if isinstance(teacher, nn.Module):

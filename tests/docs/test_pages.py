@@ -16,7 +16,14 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", ["docs/quickstart.md", "docs/python.md", "docs/speed.md", "docs/store-codecs.md"]
+    "page",
+    [
+        "docs/quickstart.md",
+        "docs/python.md",
+        "docs/speed.md",
+        "docs/store.md",
+        "docs/store-codecs.md",
+    ],
 )
 def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

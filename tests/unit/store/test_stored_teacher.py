@@ -322,3 +322,13 @@ def test_a_store_of_features_alone_offers_no_logits(tmp_path) -> None:
 
     assert (offered.logits, offered.layers) == (None, ("2",))
     assert np.all(Store(tmp_path).views_N == 0)
+
+
+def test_a_run_refuses_a_store_as_its_teacher(tmp_path) -> None:
+    import potstill
+
+    write(tmp_path / "store")
+    data = (torch.randn(90, 6).numpy(), (torch.arange(90) % 3).numpy())
+
+    with pytest.raises(HandshakeError, match="Give the live teacher"):
+        potstill.distill(network(), StoredTeacher(tmp_path / "store"), data, out=tmp_path / "run")

@@ -1,0 +1,183 @@
+"""The store beside what it stands in for: the bare teacher when it is written, a step when read.
+
+All on one thread, in turns. Images are random: what is in them changes no time.
+`python bench/store.py [TURNS]`.
+"""
+
+import math
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+from torch import nn
+
+from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, StoredTeacher
+from potstill.data import Feed, Normalise, Samples
+from potstill.models import ModelConfig, create_model
+from potstill.protocols import Teacher
+from potstill.runtime.environment import processor_name
+from potstill.runtime.fabric import Runtime
+from potstill.store import StoreKey, StoreWriter, label
+from potstill.store.codec import Codec
+from potstill.store.codecs import DenseLogits, FloatTensor, TopK
+from potstill.tasks import Classification
+from potstill.testing import tiny_mlp
+
+CLASSES, BATCH = 100, 64
+EXACT = DenseLogits("fp32")
+
+
+def images(batches: int, shape: tuple[int, ...] = (3, 32, 32)) -> Feed:
+    rows = batches * BATCH
+    inputs = torch.randint(0, 256, (rows, *shape), dtype=torch.uint8)
+    samples = Samples(inputs, torch.arange(rows), torch.arange(rows) % CLASSES)
+    return Feed(
+        samples=samples, batch_size=BATCH, seed=0, normalise=Normalise(scale=255.0), shuffle=False
+    )
+
+
+def network(name: str) -> nn.Module:
+    config = ModelConfig(
+        source="builtin", name=name, options={}, input_shape=(3, 32, 32), num_outputs=CLASSES
+    )
+    return create_model(config, seed=0)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def asked(teacher: Teacher, feed: Feed, layers: list[str]) -> None:
+    """Every batch, the answers thrown away."""
+    for batch in feed.epoch(0):
+        teacher.signals(batch, layers=layers)
+
+
+def written(where: Path, teacher: Teacher, feed: Feed, codecs: Mapping[str, Codec]) -> None:
+    """A store, from nothing to the last byte on the disk."""
+    shutil.rmtree(where, ignore_errors=True)
+    origin = feed.batch(0, 0).origin
+    assert origin is not None
+    key = StoreKey(teacher=teacher.fingerprint(), preparation=origin.preparation)
+    with StoreWriter(where, key=key, codecs=codecs) as writer:
+        label(teacher, feed, writer)
+
+
+def labelling(turns: int, folder: Path) -> None:
+    print("\n| labelling | batches | bare ms | labelling ms | throughput | 95 % interval |")
+    print("|---|---|---|---|---|---|")
+    task = Classification()
+    resnet = ModuleTeacher(network("resnet32x4"), task)
+    small = nn.Sequential(nn.Flatten(), tiny_mlp(784, 1200, 1200, CLASSES))
+    mlp = ModuleTeacher(small, task)
+    cases: list[tuple[str, Teacher, Feed, dict[str, Codec]]] = [
+        ("resnet32x4, fp32", resnet, images(4), {"logits": EXACT}),
+        ("784-1200-1200-100, fp32", mlp, images(200, (1, 28, 28)), {"logits": EXACT}),
+        ("784-1200-1200-100, fp16", mlp, images(200, (1, 28, 28)), {"logits": DenseLogits("fp16")}),
+        ("784-1200-1200-100, topk 16", mlp, images(200, (1, 28, 28)), {"logits": TopK(16)}),
+        (
+            "784-1200-1200-100, fp32 and a layer in fp16",
+            mlp,
+            images(200, (1, 28, 28)),
+            {"logits": EXACT, "features/1.2": FloatTensor("fp16")},
+        ),
+    ]
+    for name, teacher, feed, codecs in cases:
+        layers = [n.removeprefix("features/") for n in codecs if n != "logits"]
+
+        bare = partial(asked, teacher, feed, layers)
+        whole = partial(written, folder / "labelled", teacher, feed, codecs)
+        bare(), whole()
+        times = [(seconds(bare), seconds(whole)) for _ in range(turns)]
+        shown(name, feed.num_batches, times, better=True)
+
+
+def reading(turns: int, folder: Path) -> None:
+    print("\n| reading | batches | step ms | read ms | share of a step | 95 % interval |")
+    print("|---|---|---|---|---|---|")
+    feed = images(40)
+    teacher = ModuleTeacher(nn.Sequential(nn.Flatten(), nn.Linear(3072, CLASSES)), Classification())
+    distiller = Distiller(network("resnet8x4"), runtime=Runtime(device="cpu"))
+    cases: list[tuple[str, dict[str, Codec], int]] = [
+        ("fp32, kept in memory", {"logits": EXACT}, 1 << 30),
+        ("fp32, from the file", {"logits": EXACT}, 0),
+        ("topk 16, kept in memory", {"logits": TopK(16)}, 1 << 30),
+        ("topk 16, from the file", {"logits": TopK(16)}, 0),
+    ]
+    for name, codecs, memory in cases:
+        written(folder / "read", teacher, feed, codecs)
+        stored = StoredTeacher(folder / "read", memory=memory)
+        batches = [feed.batch(0, index) for index in range(feed.num_batches)]
+        for batch in batches:
+            stored.signals(batch)  # checksums are compared at first touch
+        distiller.step(batches[0])
+        times = [
+            (seconds(partial(distiller.step, batch)), seconds(partial(stored.signals, batch)))
+            for batch in batches[:turns]
+        ]
+        shown(name, len(times), times, better=False)
+
+
+def stepping(turns: int, folder: Path) -> None:
+    print("\n| step of resnet8x4 | steps | no teacher ms | stored ms | ratio | 95 % interval |")
+    print("|---|---|---|---|---|---|")
+    feed = images(40)
+    teacher = ModuleTeacher(nn.Sequential(nn.Flatten(), nn.Linear(3072, CLASSES)), Classification())
+    written(folder / "step", teacher, feed, {"logits": EXACT})
+    objective = 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()
+    alone = Distiller(network("resnet8x4"), runtime=Runtime(device="cpu"))
+    taught = Distiller(
+        network("resnet8x4"),
+        StoredTeacher(folder / "step"),
+        objective=objective,
+        runtime=Runtime(device="cpu"),
+    )
+    batches = [feed.batch(0, index) for index in range(feed.num_batches)]
+    alone.step(batches[0]), taught.step(batches[0])
+    times = []
+    for number in range(turns):
+        batch = batches[number % len(batches)]
+        times.append((seconds(partial(alone.step, batch)), seconds(partial(taught.step, batch))))
+    shown("KD and labels", len(times), times, better=False)
+
+
+def shown(name: str, batches: int, times: list[tuple[float, float]], *, better: bool) -> None:
+    """One row: medians, and the median of the paired ratios."""
+    ratios = sorted(a / b if better else b / a for a, b in times)
+    half = 0.98 / math.sqrt(len(ratios))  # order statistics that enclose the median
+    low, high = (
+        ratios[round(max(0.0, min(1.0, q)) * (len(ratios) - 1))] for q in (0.5 - half, 0.5 + half)
+    )
+    first, second = (1000 * statistics.median(column) for column in zip(*times, strict=True))
+    print(
+        f"| {name} | {batches} | {first:.2f} | {second:.3f} | {statistics.median(ratios):.4f} "
+        f"| {low:.4f} to {high:.4f} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    turns = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    torch.set_num_threads(1)
+    versions = f"python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{processor_name()}, 1 thread, {versions}, {turns} turns")
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-store-") as name:
+        labelling(turns, Path(name))
+        reading(2 * turns, Path(name))
+        stepping(2 * turns, Path(name))
+
+
+if __name__ == "__main__":
+    main()

@@ -56,12 +56,16 @@ def main() -> None:
     runtime = Runtime(device=device.type)
     pace, fast = _chosen(options, teacher, batches, runtime)
     ways = {
-        "plain PyTorch loop": _plain(_student(), teacher, batches, every_switch=False),
-        "the same with every switch on": _plain(_student(), teacher, batches, every_switch=True),
-        "Potstill, exact": _ours(ModuleTeacher(teacher, TASK), EXACT_PACE, batches, runtime),
-        "Potstill, auto": _ours(fast, pace, batches, runtime),
-        "Potstill, auto, stored answers": _ours(LookUp(fast, batches), pace, batches, runtime),
-        "Potstill, auto, no teacher": _ours(None, pace, batches, runtime),
+        "plain PyTorch loop": _plain(options, teacher, batches, every_switch=False),
+        "the same with every switch on": _plain(options, teacher, batches, every_switch=True),
+        "Potstill, exact": _ours(
+            options, ModuleTeacher(teacher, TASK), EXACT_PACE, batches, runtime
+        ),
+        "Potstill, auto": _ours(options, fast, pace, batches, runtime),
+        "Potstill, auto, stored answers": _ours(
+            options, LookUp(fast, batches), pace, batches, runtime
+        ),
+        "Potstill, auto, no teacher": _ours(options, None, pace, batches, runtime),
     }
     if options.only:
         ways = {name: step for name, step in ways.items() if any(o in name for o in options.only)}
@@ -80,16 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100_000, help="planned, for the choice")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--only", nargs="*", help="ways whose name has one of these words")
-    global options  # noqa: PLW0603  the models' names are needed where they are made
-    options = parser.parse_args()
-    return options
-
-
-options = argparse.Namespace()
-
-
-def _student() -> nn.Module:
-    return _model(options.student, seed=1)
+    return parser.parse_args()
 
 
 def _model(name: str, *, seed: int) -> nn.Module:
@@ -146,8 +141,9 @@ def _chosen(
 ) -> tuple[Pace, Teacher]:
     exact = ModuleTeacher(teacher, TASK)
     stint = Stint(
-        student=_student(), teacher=exact, objective=OBJECTIVE, task=TASK, runtime=runtime,
-        settings=TrainSettings(batch_size=options.batch), batches=batches[:2], steps=options.steps,
+        student=_model(options.student, seed=1), teacher=exact, objective=OBJECTIVE, task=TASK,
+        runtime=runtime, settings=TrainSettings(batch_size=options.batch), batches=batches[:2],
+        steps=options.steps,
     )  # fmt: skip
     started = time.perf_counter()
     choice, pace = choose_pace(stint)
@@ -176,10 +172,14 @@ class LookUp(Teacher):
 
 
 def _plain(
-    student: nn.Module, teacher: nn.Module, batches: Sequence[Batch], *, every_switch: bool
+    options: argparse.Namespace,
+    teacher: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    every_switch: bool,
 ) -> Step:
     device = batches[0].inputs.device
-    student = student.to(device).train()
+    student = _model(options.student, seed=1).to(device).train()
     learn, teach = student, teacher
     if every_switch:
         teacher = _model(options.teacher, seed=0)
@@ -211,9 +211,15 @@ def _plain(
     return step
 
 
-def _ours(teacher: Teacher | None, pace: Pace, batches: Sequence[Batch], runtime: Runtime) -> Step:
+def _ours(
+    options: argparse.Namespace,
+    teacher: Teacher | None,
+    pace: Pace,
+    batches: Sequence[Batch],
+    runtime: Runtime,
+) -> Step:
     distiller = Distiller(
-        _student(),
+        _model(options.student, seed=1),
         teacher,
         objective=CrossEntropy() if teacher is None else OBJECTIVE,
         task=TASK,

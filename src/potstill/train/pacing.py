@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -29,6 +30,9 @@ from potstill.teachers.fingerprints import digest
 from potstill.train.distiller import Distiller
 from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.settings import TrainSettings
+
+Gradients = tuple[Tensor, list[Tensor]]
+"""The loss of a batch and the gradients of all weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,6 @@ class Stint:
 def choose_pace(stint: Stint) -> tuple[Choice, Pace]:
     """The fastest pace whose gradients agree and whose cost is earned back."""
     measured = _Measured(stint)
-    exact = measured.ready(EXACT_PACE)
     choice, ready = choose(
         Work(
             role=stint.name,
@@ -73,7 +76,7 @@ def choose_pace(stint: Stint) -> tuple[Choice, Pace]:
             answers=digest([repr(stint.bounds)]),
             steps=stint.steps,
         ),
-        exact,
+        Ready(value=EXACT_PACE, run=measured.run_exact, difference=Difference),
         [_Candidate(pace, prior, measured.ready) for pace, prior in measured.paces()],
         bounds=stint.bounds,
         memory=stint.memory,
@@ -114,7 +117,6 @@ class _Measured:
     def __init__(self, stint: Stint) -> None:
         self._stint = stint
         self._machine = Machine.here(stint.runtime.device)
-        self._exact: list[tuple[Tensor, list[Tensor]]] = []
         self._teacher = None if stint.teacher is None else _Recited(stint.teacher)
 
     @property
@@ -153,8 +155,22 @@ class _Measured:
             ]
         return [(pace, prior) for pace, prior in made if pace != EXACT_PACE]
 
+    @cached_property
+    def exact(self) -> tuple[Ready[Pace], list[Gradients]]:
+        """The exact pace with its gradients; made when it is first needed."""
+        return self._made(EXACT_PACE)
+
+    def run_exact(self, number: int) -> object:
+        """A step at the exact pace."""
+        return self.exact[0].run(number)
+
     def ready(self, pace: Pace) -> Ready[Pace]:
         """A student of its own at this pace, its gradients compared before its first step."""
+        _, exact = self.exact
+        made, gradients = self._made(pace)
+        return replace(made, difference=lambda: _difference(exact, gradients))
+
+    def _made(self, pace: Pace) -> tuple[Ready[Pace], list[Gradients]]:
         stint = self._stint
         distiller = Distiller(
             deepcopy(stint.student),
@@ -168,8 +184,6 @@ class _Measured:
         with seeded(0):
             distiller.prepare(stint.batches[0])
             gradients = [distiller.gradients(batch) for batch in stint.batches]
-        if pace == EXACT_PACE:
-            self._exact = gradients
 
         def run(number: int) -> None:
             with seeded(number):
@@ -177,12 +191,10 @@ class _Measured:
             if figures["loss"].is_cuda:
                 torch.cuda.synchronize()
 
-        return Ready(value=pace, run=run, difference=lambda: _difference(self._exact, gradients))
+        return Ready(value=pace, run=run, difference=Difference), gradients
 
 
-def _difference(
-    exact: Sequence[tuple[Tensor, list[Tensor]]], fast: Sequence[tuple[Tensor, list[Tensor]]]
-) -> Difference:
+def _difference(exact: Sequence[Gradients], fast: Sequence[Gradients]) -> Difference:
     """The worst cosine and the worst relative difference of the loss, over the batches."""
     pairs = list(zip(exact, fast, strict=True))
     return Difference(

@@ -174,6 +174,17 @@ def test_features_are_measured_too(eager_only) -> None:
     assert not [t for t in choice.trials if t.state is State.FAILED]
 
 
+def test_a_few_steps_cost_no_look() -> None:
+    class Untouched(nn.Linear):
+        def forward(self, x):
+            raise AssertionError("nothing is to be computed")
+
+    choice, pace = choose_pace(_stint(Untouched(192, 4), steps=50))
+
+    assert pace == EXACT_PACE
+    assert "too few" in choice.chosen.reason
+
+
 class Cancelling(nn.Module):
     """What bfloat16 breaks: a small difference of large products."""
 

@@ -136,7 +136,7 @@ class _Search(Generic[T]):
         if self._work.steps < FEWEST_STEPS:
             short = f"{self._work.steps} steps are too few to measure"
             self._trials[EXACT] = Trial(name=EXACT, state=State.CHOSEN, reason=short)
-            return self._choice(EXACT, remembered=False)
+            return self._choice(EXACT, remembered=False)  # nothing was learnt: nothing is kept
         self._time_exact()
         fresh = 0
         for candidate in sorted(candidates, key=self._hope):
@@ -163,7 +163,7 @@ class _Search(Generic[T]):
             trials=tuple(self._trials.values()),
             remembered=remembered,
         )
-        if not remembered:
+        if not remembered and self._work.steps >= FEWEST_STEPS:
             self._memory.keep(choice)
         return choice, self._ready[name]
 

@@ -225,6 +225,14 @@ class TestMemory:
         assert compiled.prepared == 1
         assert trial(choice, "compiled").step_seconds == pytest.approx(0.5)  # still shown
 
+    def test_a_run_that_is_too_short_to_measure_forgets_nothing(self, path) -> None:
+        clock = Clock()
+        chosen(clock, [Made("a", clock, 1, 0.5)], memory=Memory(path))
+
+        chosen(clock, [], steps=20, memory=Memory(path))
+
+        assert Memory(path).recall("k", "a")["a"].step_seconds == pytest.approx(0.5)
+
     @pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "choices": {"k": 3}}'])
     def test_a_damaged_file_is_taken_for_empty(self, path, text) -> None:
         path.parent.mkdir()

@@ -74,11 +74,13 @@ class Graph:
             quant_pre_process(source, tidy, skip_symbolic_shape=True)
             narrow = not self._full_range
             if static:
+                keep = _sensitive(onnx.load(tidy).graph)
                 feed = _Samples(self._samples, _input_name(self.plain()))
                 quantize_static(
                     tidy, result, feed,
                     quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=narrow,
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                    nodes_to_exclude=keep,
                 )  # fmt: skip
             else:
                 quantize_dynamic(
@@ -255,6 +257,15 @@ def _exported(module: nn.Module, sample: Tensor) -> bytes:
         )  # fmt: skip
     assert made is not None, "the exporter gives a program"
     return bytes(made.model_proto.SerializeToString())
+
+
+def _sensitive(graph: onnx.GraphProto) -> list[str]:
+    """The first and the last product of a graph: little work, and most of what 8 bits distort."""
+    products = [node.name for node in graph.node if node.op_type in _PRODUCTS]
+    return [] if len(products) < 4 else [products[0], products[-1]]  # else too little is left
+
+
+_PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 def _input_name(graph: bytes) -> str:

@@ -33,16 +33,19 @@ def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path) -> Non
 
     for kill in range(20):
         process = _SPAWN.Process(target=label_slowly, args=(tmp_path / "store", pause))
+        manifest = tmp_path / "store" / "manifest.json"
+        stamp = manifest.stat().st_mtime_ns if manifest.exists() else 0
         process.start()
         begun = time.monotonic()
-        while not (tmp_path / "store" / "manifest.json").exists() and process.is_alive():
-            time.sleep(0.005)
+        while process.is_alive() and (
+            not manifest.exists() or manifest.stat().st_mtime_ns == stamp
+        ):
+            time.sleep(0.005)  # until it has opened the store
         process.join(chance.uniform(0.02, 0.25))
         assert process.is_alive(), f"it must not be over after {kill} kills; make it longer"
         process.kill()
         process.join()
         assert time.monotonic() - begun < 60
-        manifest = tmp_path / "store" / "manifest.json"
         sizes.append(len(json.loads(manifest.read_bytes())["shards"]))
     process = _SPAWN.Process(target=label_slowly, args=(tmp_path / "store", 0.0))
     process.start()

@@ -16,6 +16,7 @@ from potstill.pipeline.experiment import (
     Experiment,
     GivenTeacher,
     Learning,
+    Looks,
     MadeModel,
     Measuring,
     Speed,
@@ -78,6 +79,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         student=made_model(_config(recipe.student.model, data), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
+        looks=_looks(recipe),
         seeds=recipe.seeds,
         export=recipe.export,
         measuring=Measuring(**recipe.measure.model_dump()),
@@ -209,6 +211,20 @@ def _teacher(spec: TeacherSpec, data: DataSet, task: Task, *, trust: bool) -> Te
         combine=Combine(spec.combine),
         confidence=spec.confidence,
     )
+
+
+def _looks(recipe: Recipe) -> Looks | None:
+    spec = recipe.teacher.tta
+    if spec is None:
+        return None
+    if recipe.distill.mix is not None:
+        raise RecipeError(
+            "`teacher.tta` looks at samples, and `distill.mix` makes mixtures that are none; "
+            "leave one of them out."
+        )
+    augment = _augment(spec.augment)
+    assert augment is not None, "the recipe asks for one operation at least"
+    return Looks(augment=augment, views=spec.views)
 
 
 def _member(

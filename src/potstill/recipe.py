@@ -93,6 +93,7 @@ class TrainSpec(_Strict):
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup: float = Field(0.0, ge=0, lt=1)
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
+    eps: float = Field(1e-8, gt=0, description="Of Adam: larger damps weights rarely in use.")
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     patience: int | None = Field(None, ge=1)
@@ -134,6 +135,13 @@ class MemberSpec(_Strict):
     )
 
 
+class LookSpec(_Strict):
+    """Test-time augmentation: the mean of the teacher's answers over an input and views of it."""
+
+    views: int = Field(8, ge=1, description="Beside the input itself.")
+    augment: tuple[StepSpec, ...] = Field(min_length=1, description="What makes a view.")
+
+
 class TeacherSpec(_Strict):
     """One model, or an ensemble of several."""
 
@@ -144,6 +152,7 @@ class TeacherSpec(_Strict):
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[float, ...] | None = None
     confidence: bool = False
+    tta: LookSpec | None = Field(None, description="Test-time augmentation of the whole teacher.")
 
     def members(self) -> tuple[MemberSpec, ...]:
         """The teachers, one or several."""

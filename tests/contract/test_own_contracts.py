@@ -1,5 +1,7 @@
 """Potstill's own terms, teachers and tasks under the contracts that third parties subclass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,7 @@ from potstill.teachers import (
     FunctionTeacher,
     ModuleTeacher,
     Relabelled,
+    ViewAverage,
 )
 from potstill.testing import TaskContract, TeacherContract, TermContract, tiny_mlp, tiny_signals
 
@@ -122,7 +125,16 @@ _TEACHERS = {
         lambda: Relabelled(_module(), [3, 0, 1]),
         ("0",),
     ),
+    "mean over views": (
+        lambda: ViewAverage(_module(), _moved, views=2, key="moved"),
+        lambda: ViewAverage(_module(), _moved, views=3, key="moved"),
+        (),
+    ),
 }
+
+
+def _moved(batch: Batch, number: int) -> Batch:
+    return replace(batch, inputs=batch.inputs + number / 10)
 
 
 class TestTeachers(TeacherContract):

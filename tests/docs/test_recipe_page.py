@@ -12,6 +12,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "data": recipe.DataSpec,
     "teacher": recipe.TeacherSpec,
     "teacher.ensemble[]": recipe.MemberSpec,
+    "teacher.tta": recipe.LookSpec,
     "student": recipe.StudentSpec,
     "model": recipe.ModelSpec,
     "distill and teacher.train": recipe.LearnSpec,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import final
 
+import torch
 from torch import nn
 
 from potstill.data.augment import Augment
@@ -15,8 +16,9 @@ from potstill.losses import Objective
 from potstill.models import ModelConfig
 from potstill.protocols import Task, Teacher
 from potstill.runtime.fast import Bounds
+from potstill.signals import Batch
 from potstill.store.codec import Codec
-from potstill.teachers import Combine, EstimatorTeacher
+from potstill.teachers import Combine, EstimatorTeacher, ViewAverage
 from potstill.train import TrainSettings
 
 ModelFactory = Callable[[int], nn.Module]
@@ -132,6 +134,41 @@ TeacherSource = TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Looks:
+    """Test-time augmentation of the teacher: its mean over an input and augmented views of it.
+
+    Args:
+        augment: what makes a view; its seed is part of it.
+        views: how many, beside the input itself.
+    """
+
+    augment: Augment
+    views: int
+
+    def around(self, teacher: Teacher, data: DataSet) -> ViewAverage:
+        """The teacher that looks several times at every sample of the data."""
+
+        def look(batch: Batch, number: int) -> Batch:
+            # samples that come without an identity are all moved alike
+            ids = torch.zeros(len(batch), dtype=torch.int64) if batch.ids is None else batch.ids
+            ids = ids.to(batch.inputs.device)
+            normalise = data.normalise.to(batch.inputs.device)
+            before = 0 if batch.view is None else batch.view * self.views
+            view = torch.zeros_like(ids) + before + number
+            if batch.inputs.ndim == 4:
+                unit = normalise.inverse(batch.inputs) / normalise.scale
+                seen = self.augment(unit, ids=ids, view=view)
+                raw, inputs = seen * normalise.scale, normalise.standard(seen)
+            else:
+                inputs = self.augment(batch.inputs, ids=ids, view=view)
+                raw = normalise.inverse(inputs)
+            return replace(batch, inputs=inputs, raw=raw, view=view)
+
+        return ViewAverage(teacher, look, views=self.views, key=repr(self.augment))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates."""
 
@@ -189,6 +226,7 @@ class Experiment:
         student: the model that is trained with and without the teacher.
         objective: what the distilled student minimises; scratch minimises the task's own loss.
         learning: of the student, the same with and without the teacher.
+        looks: test-time augmentation of the teacher; `None` asks it once about each input.
         seeds: one training of each student a seed.
         export: formats; `onnx` or nothing.
         measuring: see `Measuring`.
@@ -209,6 +247,7 @@ class Experiment:
     student: MadeModel
     objective: Objective
     learning: Learning = field(default_factory=Learning)
+    looks: Looks | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     export: tuple[str, ...] = ("onnx",)
     measuring: Measuring = field(default_factory=Measuring)

@@ -163,6 +163,13 @@ Learned = tuple[MadeModel, Learning]
 
 def _teacher(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[Learned]]:
     """Sizes, a stand-in with random weights where the teacher is yet to be trained, trainings."""
+    sizes, teacher, learned = _parts(experiment)
+    if experiment.looks is not None:
+        teacher = experiment.looks.around(teacher, experiment.data)
+    return sizes, teacher, learned
+
+
+def _parts(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[Learned]]:
     source = experiment.teacher
     if isinstance(source, EnsembleSource):
         parts = [_member(experiment, member) for member in source.members]

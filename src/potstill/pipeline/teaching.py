@@ -1,7 +1,7 @@
 """The first stage: a teacher that is ready, trained here, fitted here, or put together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -49,8 +49,21 @@ def get_teacher(shop: Workshop) -> Ready:
     """The run's teacher; trains what is not trained yet."""
     source = shop.experiment.teacher
     if isinstance(source, EnsembleSource):
-        return _ensemble(shop, source)
-    return _single(shop, source, number=0)
+        return _looking(shop, _ensemble(shop, source))
+    return _looking(shop, _single(shop, source, number=0))
+
+
+def _looking(shop: Workshop, ready: Ready) -> Ready:
+    """The same teacher with its test-time augmentation, if there is one."""
+    looks, data = shop.experiment.looks, shop.experiment.data
+    if looks is None:
+        return ready
+    return replace(
+        ready,
+        teacher=looks.around(ready.teacher, data),
+        other={name: looks.around(each, data) for name, each in ready.other.items()},
+        description=f"{ready.description}, mean over each input and {looks.views} views",
+    )
 
 
 def _single(

@@ -10,6 +10,7 @@ from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
 from potstill.teachers.stored import StoredTeacher
+from potstill.teachers.views import ViewAverage
 
 __all__ = [
     "Combine",
@@ -20,4 +21,5 @@ __all__ = [
     "OnnxTeacher",
     "Relabelled",
     "StoredTeacher",
+    "ViewAverage",
 ]

@@ -33,6 +33,7 @@ from potstill.teachers.fingerprints import bytes_of, digest
 from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
+from potstill.teachers.views import ViewAverage
 
 Answer = Callable[[Batch, Sequence[str]], Signals]
 
@@ -112,7 +113,7 @@ def hasten(teacher: Teacher, request: Request) -> tuple[Teacher, tuple[Choice, .
     match teacher:
         case ModuleTeacher() | OnnxTeacher():
             return _single(teacher, request)
-        case Relabelled():
+        case Relabelled() | ViewAverage():
             inner, choices = hasten(teacher.inner, request)
             return (teacher.around(inner) if inner is not teacher.inner else teacher), choices
         case Ensemble():
@@ -136,7 +137,7 @@ def _rebuilt(teacher: Teacher, request: Request, left: Mapping[str, str]) -> Tea
         case ModuleTeacher() | OnnxTeacher():
             name = left.get(request.name, EXACT)
             return teacher if name == EXACT else _later(_Exact(teacher, request), name)
-        case Relabelled():
+        case Relabelled() | ViewAverage():
             inner = _rebuilt(teacher.inner, request, left)
             return teacher if inner is teacher.inner else teacher.around(inner)
         case Ensemble():
@@ -166,7 +167,7 @@ def exact_of(teacher: Teacher) -> Teacher:
     match teacher:
         case FastTeacher():
             return teacher.exact
-        case Relabelled():
+        case Relabelled() | ViewAverage():
             return teacher.around(exact_of(teacher.inner))
         case Ensemble():
             return teacher.of([exact_of(member) for member in teacher.members])

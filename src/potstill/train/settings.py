@@ -47,6 +47,8 @@ class TrainSettings:
         lr: peak learning rate.
         weight_decay: of the optimiser, on every parameter.
         momentum: for `sgd`.
+        eps: ε of `adamw` and `adam`; larger than its default it damps the weights whose gradient is
+            nearly always zero, such as those of pixels that are hardly ever lit.
         max_norm: upper bound of the Euclidean norm of each unit's incoming weights, enforced after
             every step (Srivastava et al. 2014, §5.1); `None` for none.
         schedule: see `ScheduleName`.
@@ -68,6 +70,7 @@ class TrainSettings:
     lr: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9
+    eps: float = 1e-8
     max_norm: float | None = None
     schedule: ScheduleName = ScheduleName.COSINE
     warmup: float = 0.0
@@ -114,11 +117,19 @@ def make_optimizer(
     match settings.optimizer:
         case OptimizerName.ADAMW:
             return torch.optim.AdamW(
-                chosen, lr=settings.lr, weight_decay=settings.weight_decay, fused=is_fused
+                chosen,
+                lr=settings.lr,
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+                fused=is_fused,
             )
         case OptimizerName.ADAM:
             return torch.optim.Adam(
-                chosen, lr=settings.lr, weight_decay=settings.weight_decay, fused=is_fused
+                chosen,
+                lr=settings.lr,
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+                fused=is_fused,
             )
         case OptimizerName.SGD:
             return torch.optim.SGD(

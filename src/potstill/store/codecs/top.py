@@ -90,7 +90,7 @@ class TopK(Codec):
             return f"Of the kept classes {grid.GRID_BOUND}; {grid.TAIL_BOUND}."
         return (
             "A kept class's log-ratio to the largest of its row: at most 2⁻¹¹ (0.05 %) of itself, "
-            f"so 0.005 nat at a ten-thousandth; {grid.TAIL_BOUND}."
+            f"so 0.005 nat at a ten-thousandth (-65,504 at least); {grid.TAIL_BOUND}."
         )
 
     def _logprob_bytes(self) -> int:

@@ -56,6 +56,7 @@ def _check_kept(codec, values: Tensor, decoded, *, fp16: bool, kept: tuple[int, 
     got = decoded.logprobs_NK.double()
     ratio, back = (true - best)[there], (got - got.amax(1, keepdim=True))[there]
     if fp16:
+        ratio = ratio.clamp(min=-65504)  # where float16 ends; the probability is 0 long before
         assert ((ratio - back).abs() <= 2.0**-11 * ratio.abs() + 5e-6).all()
     else:
         root, root_back = (ratio / 4).exp(), (back / 4).exp()

@@ -63,6 +63,16 @@ def test_logits_come_back_within_the_bound(codec, values, key) -> None:
     assert np.diff(encoded.offsets).mean() <= codec.bytes_per_row(tuple(values.shape[1:]))
 
 
+def test_float16_ends_where_a_probability_is_long_zero() -> None:
+    """80,000 nat apart at this temperature: kept as 65,504, not as ruled out."""
+    codec, values = TopK(2, 0.5, "fp16"), torch.tensor([[-10000.0, 30000.0]])
+
+    decoded = codec.decode(codec.encode(values, keys_N=torch.zeros(1).long()), row_shape=(2,))
+
+    check_bound(codec, values, decoded)
+    assert decoded.logprobs_NK.tolist() == [[0.0, -65504.0]]
+
+
 @given(codec=_TENSOR_CODECS, values=_tensors())
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_tensors_come_back_within_the_bound(codec, values) -> None:

@@ -96,7 +96,7 @@ def compare(kind: str, overrides: list[str], folder: Path) -> None:
         out = folder / f"run-{number}"
         run = potstill.run(recipe, overrides=[*overrides, *settings, *teacher], out=out)
         if not teacher:  # the first run's teacher teaches in all
-            where = {"source": "file", "path": str(out / "models" / "teacher" / "seed-0")}
+            where = {"source": "file", "name": str(out / "models" / "teacher" / "seed-0")}
             teacher = [f"teacher={json.dumps({'model': where})}"]
         accuracies[way] = {
             role: run.models[role]["test"]["accuracy"]["values"]

@@ -96,6 +96,11 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
 
 def _architecture(config: ModelConfig) -> ModelConfig:
     """How to build the model of a `file` config."""
+    if not config.name:
+        raise ModelError(
+            "A model of source `file` has no name; give its folder or file as `name`, for example "
+            "{source: file, name: runs/digits/models/teacher/seed-0}."
+        )
     refuse_unknown(config.options, _FILE_OPTIONS, model=config.name)
     path, given = Path(config.name), config.options.get("architecture")
     if given is None and path.is_dir():

@@ -383,3 +383,15 @@ def test_python_models_come_back_only_with_trust(tmp_path: Path) -> None:
         load_model(tmp_path / "saved")
 
     assert same(load_model(tmp_path / "saved", trust=True)[0].state_dict(), model.state_dict())
+
+
+def test_a_file_is_given_as_the_name(tmp_path: Path) -> None:
+    config = ModelConfig(
+        source="file",
+        name="",
+        options={"path": str(tmp_path)},
+        input_shape=(4,),
+        num_outputs=2,
+    )
+    with pytest.raises(ModelError, match="as `name`"):
+        create_model(config)

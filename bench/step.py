@@ -1,10 +1,11 @@
-"""A training step with a live teacher, six ways: milliseconds, and ratios taken in turns.
+"""A training step with a live teacher, in many ways: milliseconds, and ratios taken in turns.
 
 resnet32x4 teaches resnet8x4 at batch 64. All ways get the same batches, loss, optimiser, threads:
 
 - plain: the loop of `examples/plain_pytorch.py`, float32;
 - every switch: the same with what timm's training script switches on: bfloat16 autocast,
   channels_last, both models compiled;
+- the loops of timm and torchdistill (`_step_rivals.py`), where they are installed;
 - Potstill `exact`, and `auto` (what it chose is printed first);
 - Potstill `auto` with a teacher that only looks its answers up, as from a store;
 - Potstill `auto` with no teacher: the labels alone.
@@ -19,11 +20,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from _step_rivals import ABSENT, RIVALS, Step
 from torch import Tensor, nn
 
 from potstill import KD, Batch, CrossEntropy, Distiller, ModuleTeacher, Signals, TrainSettings
@@ -42,7 +45,6 @@ from potstill.train.pacing import Stint, choose_pace
 CLASSES, TEMPERATURE, SOFT = 100, 4.0, 0.9
 TASK = Classification()
 OBJECTIVE = SOFT * KD(temperature=TEMPERATURE) + (1 - SOFT) * CrossEntropy()
-Step = Callable[[int], object]
 
 
 def main() -> None:
@@ -67,9 +69,26 @@ def main() -> None:
         ),
         "Potstill, auto, no teacher": _ours(options, None, pace, batches, runtime),
     }
+    student = _model(options.student, seed=1).to(device).train()
+    for name, rival in RIVALS.items():
+        ways[name] = _later(rival, teacher, deepcopy(student), batches, TEMPERATURE, SOFT)
     if options.only:
         ways = {name: step for name, step in ways.items() if any(o in name for o in options.only)}
     _print(_measured(ways, options.turns, clock, device))
+    for name, why in ABSENT.items():
+        print(f"\n{name} does not run here: {why}")
+
+
+def _later(make: Callable[..., Step], *given: object) -> Step:
+    """The step that `make` gives, made when it is first asked for; absent libraries raise then."""
+    made: list[Step] = []
+
+    def step(number: int) -> object:
+        if not made:
+            made.append(make(*given))
+        return made[0](number)
+
+    return step
 
 
 def _options() -> argparse.Namespace:
@@ -238,7 +257,7 @@ def _measured(
         try:
             step(0), step(1)
             times[name] = []
-        except (RuntimeError, PotstillError) as error:
+        except (ImportError, RuntimeError, PotstillError) as error:
             print(f"{name} does not run here: {str(error).splitlines()[0]}")
     for turn in range(turns):
         for name in times:
@@ -261,7 +280,8 @@ def _print(times: dict[str, list[float]]) -> None:
         low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
         ms = 1000 * statistics.median(each)
         print(f"| {name} | {ms:.1f} | {statistics.median(ratios):.2f} | {low:.2f} to {high:.2f} |")
-    _ratio(times, "the same with every switch on", "Potstill, auto")
+    for rival in ("the same with every switch on", *RIVALS):
+        _ratio(times, rival, "Potstill, auto")
     _ratio(times, "Potstill, auto, stored answers", "Potstill, auto, no teacher")
 
 

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from _step_rivals import ABSENT, RIVALS, Step
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from potstill import KD, Batch, CrossEntropy, Distiller, ModuleTeacher, Signals, TrainSettings
 from potstill.errors import PotstillError
@@ -75,6 +76,7 @@ def main() -> None:
     if options.only:
         ways = {name: step for name, step in ways.items() if any(o in name for o in options.only)}
     _print(_measured(ways, options.turns, clock, device))
+    _say_floor(options, batches[0], clock)
     for name, why in ABSENT.items():
         print(f"\n{name} does not run here: {why}")
 
@@ -289,6 +291,28 @@ def _ratio(times: dict[str, list[float]], one: str, other: str) -> None:
     if one in times and other in times:
         each = [a / b for a, b in zip(times[one], times[other], strict=True)]
         print(f"\n{one} / {other}: {statistics.median(each):.3f}")
+
+
+def _say_floor(
+    options: argparse.Namespace, batch: Batch, clock: Callable[[], float], side: int = 1024
+) -> None:
+    """How long the student's multiplications alone take, at the rate of a product of matrices."""
+    student = _model(options.student, seed=1).to(batch.inputs.device)
+    with FlopCounterMode(display=False) as counter:
+        student(batch.inputs).sum().backward()
+    flops = counter.get_total_flops()
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(side, side, dtype=dtype, device=batch.inputs.device)
+        times = []
+        for _ in range(10):
+            started = clock()
+            (a @ a).sum().item()
+            times.append(clock() - started)
+        rate = 2 * side**3 / min(times)
+        print(
+            f"\na step of {options.student} has {flops / 1e9:.1f} GFLOP; {dtype} products reach "
+            f"{rate / 1e9:.0f} GFLOP/s: {1000 * flops / rate:.0f} ms at least"
+        )
 
 
 def _say_where(options: argparse.Namespace, device: torch.device) -> None:

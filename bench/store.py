@@ -1,7 +1,8 @@
 """The store beside what it stands in for: the bare teacher when it is written, a step when read.
 
-All on one thread, in turns. Images are random: what is in them changes no time.
-`python bench/store.py [TURNS]`.
+All on one thread, in turns. Images are random: what is in them changes no time. A small teacher
+labels as many samples as MNIST has.
+`python bench/store.py [TURNS [WEIGHTS]]`, weights of the resnet32x4 that `speed: auto` makes fast.
 """
 
 import math
@@ -32,6 +33,7 @@ from potstill.store import StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
 from potstill.store.codecs import DenseLogits, FloatTensor, TopK
 from potstill.tasks import Classification
+from potstill.teachers.fast import Request, hasten
 from potstill.testing import tiny_mlp
 
 CLASSES, BATCH = 100, 64
@@ -47,11 +49,14 @@ def images(batches: int, shape: tuple[int, ...] = (3, 32, 32)) -> Feed:
     )
 
 
-def network(name: str) -> nn.Module:
+def network(name: str, weights: Path | None = None) -> nn.Module:
     config = ModelConfig(
         source="builtin", name=name, options={}, input_shape=(3, 32, 32), num_outputs=CLASSES
     )
-    return create_model(config, seed=0)
+    model = create_model(config, seed=0)
+    if weights is not None:
+        model.load_state_dict(torch.load(weights, weights_only=True))
+    return model
 
 
 class Took(NamedTuple):
@@ -83,24 +88,27 @@ def written(where: Path, teacher: Teacher, feed: Feed, codecs: Mapping[str, Code
         label(teacher, feed, writer)
 
 
-def labelling(turns: int, folder: Path) -> None:
+def labelling(turns: int, folder: Path, weights: Path | None) -> None:
     print("\n| labelling | batches | bare ms | labelling ms | throughput | by processor time |")
     print("|---|---|---|---|---|---|")
     task = Classification()
-    resnet = ModuleTeacher(network("resnet32x4"), task)
+    heavy = images(16)
+    request = Request(task=task, batches=[heavy.batch(0, i) for i in range(4)], steps=100_000)
+    resnet, choices = hasten(ModuleTeacher(network("resnet32x4", weights), task), request)
+    chosen = ", ".join(c.chosen.name for c in choices)
     small = nn.Sequential(nn.Flatten(), tiny_mlp(784, 1200, 1200, CLASSES))
     mlp = ModuleTeacher(small, task)
     cases: list[tuple[str, Teacher, Feed, dict[str, Codec]]] = [
-        ("784-1200-1200-100, fp32", mlp, images(200, (1, 28, 28)), {"logits": EXACT}),
-        ("784-1200-1200-100, fp16", mlp, images(200, (1, 28, 28)), {"logits": DenseLogits("fp16")}),
-        ("784-1200-1200-100, topk 16", mlp, images(200, (1, 28, 28)), {"logits": TopK(16)}),
+        ("784-1200-1200-100, fp32", mlp, images(938, (1, 28, 28)), {"logits": EXACT}),
+        ("784-1200-1200-100, fp16", mlp, images(938, (1, 28, 28)), {"logits": DenseLogits("fp16")}),
+        ("784-1200-1200-100, topk 16", mlp, images(938, (1, 28, 28)), {"logits": TopK(16)}),
         (
             "784-1200-1200-100, fp32 and a layer in fp16",
             mlp,
-            images(200, (1, 28, 28)),
+            images(938, (1, 28, 28)),
             {"logits": EXACT, "features/1.2": FloatTensor("fp16")},
         ),
-        ("resnet32x4, fp32", resnet, images(2), {"logits": EXACT}),
+        (f"resnet32x4 ({chosen}), fp32", resnet, heavy, {"logits": EXACT}),
     ]
     for name, teacher, feed, codecs in cases:
         layers = [n.removeprefix("features/") for n in codecs if n != "logits"]
@@ -182,13 +190,14 @@ def shown(name: str, batches: int, times: list[tuple[Took, Took]], *, better: bo
 
 def main() -> None:
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    weights = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     torch.set_num_threads(1)
     versions = f"python {platform.python_version()}, torch {torch.__version__}"
     print(f"{processor_name()}, 1 thread, {versions}, {turns} turns")
     with tempfile.TemporaryDirectory(prefix="potstill-bench-") as name:
         reading(2 * turns, Path(name))
         stepping(2 * turns, Path(name))
-        labelling(turns, Path(name))
+        labelling(turns, Path(name), weights)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model
+from potstill.models import ModelConfig, create_model, shrunken_config
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -76,7 +76,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         task=task,
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_config(recipe.student.model, data), trust=trust),
+        student=made_model(_student_config(recipe, data), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -96,10 +96,13 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
+    options = spec.options
+    if options.get("kind") == "text" and "tokenizer" not in options:
+        options |= _tokenizer(recipe)
     kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
     return data_sources.load(
         spec.source,
-        spec.options,
+        options,
         target_kind=data_sources.TargetKind(kind),
         validation=spec.validation,
         test=spec.test,
@@ -185,6 +188,31 @@ def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> M
     )
 
 
+def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
+    spec = recipe.student.model
+    if spec.source != "teacher":
+        return _config(spec, data)
+    teacher = recipe.teacher.model
+    if teacher is None or teacher.source != "hf" or data.tokens is None:
+        raise RecipeError(
+            "`student.model.source: teacher` cuts the student from the teacher's model, which must "
+            "be one model of source hf for texts; name the student's model itself."
+        )
+    return shrunken_config(_config(teacher, data), spec.options)
+
+
+def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
+    """That of the first model of Transformers, teacher before student."""
+    models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    for model in models:
+        if model.source == "hf" and model.name:
+            return {
+                "tokenizer": model.name,
+                "fetch_tokenizer": model.options.get("pretrained") is True,
+            }
+    return {}
+
+
 def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
     """A model that is made by its config."""
     if config.source in {"sklearn", "onnx"}:
@@ -247,6 +275,8 @@ def _module(
     if outputs is not None and not isinstance(outputs, int):
         raise RecipeError(f"`teacher.model.num_outputs` is {outputs!r}; a number is expected.")
     model = spec.model
+    if model.source == "teacher":
+        raise RecipeError("A teacher cannot be made from itself; name its model.")
     config = ModelConfig(
         source=model.source,
         name=model.name,

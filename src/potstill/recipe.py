@@ -59,9 +59,9 @@ class DataSpec(_Open):
 class ModelSpec(_Open):
     """A model by source and name; further keys are its options."""
 
-    source: Literal["builtin", "timm", "torchvision", "hf", "file", "onnx", "sklearn", "python"] = (
-        "builtin"
-    )
+    source: Literal[
+        "builtin", "timm", "torchvision", "hf", "file", "onnx", "sklearn", "python", "teacher"
+    ] = Field("builtin", description="teacher: of students of texts, cut from the teacher's model.")
     name: str = Field("", description="See `potstill recipes --models` for the builtin ones.")
 
 

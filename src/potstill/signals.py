@@ -44,6 +44,7 @@ class Batch:
         raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
             for teachers that bring their own preprocessing (trees, ONNX files).
         origin: the set the samples are from, which stored teachers check; mixed ones have none.
+        positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
     """
 
     inputs: Tensor
@@ -53,6 +54,7 @@ class Batch:
     view: Tensor | None = None
     raw: Tensor | None = None
     origin: Origin | None = None
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -77,6 +79,7 @@ class Batch:
             ids=maybe(self.ids),
             view=maybe(self.view),
             raw=maybe(self.raw),
+            positions=maybe(self.positions),
         )
 
 
@@ -176,12 +179,15 @@ class Target:
         labels: `[N]` int64, `[N, C]` float32 or `[N, O]` float32; absent if nothing is labelled.
         valid: `[N]` bool, which rows count at all; `None` means all.
         labelled: `[N]` bool, which rows carry a label; `None` means all valid ones.
+        positions: `[N, L]` bool, of samples that are padded to L positions, which of them count in
+            layers that answer position by position; `None` means all.
     """
 
     num_rows: int
     labels: Tensor | None = None
     valid: Tensor | None = None
     labelled: Tensor | None = None
+    positions: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

@@ -13,6 +13,7 @@ from potstill.data.arrays import LAYOUTS, Array, check_finite, guess_kind, resiz
 from potstill.data.labels import Scheme, read_scheme
 from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
+from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
 
 PARTS = ("train", "validation", "test", "transfer")
@@ -29,7 +30,7 @@ class Form:
     """How arrays are to be read; the options that every source shares.
 
     Args:
-        kind: image, table or signal; `None` decides by shape and type.
+        kind: image, table, signal or text; `None` decides by shape and type.
         layout: where channels are; see `arrays.to_inputs`.
         resize: height and width that images are brought to.
         standardise: whether inputs are standardised with constants of the training part
@@ -101,6 +102,7 @@ class Raw:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
 
 
 def assemble(
@@ -120,6 +122,8 @@ def assemble(
     parts = _divided(parts, sizes)
     train, test = parts["train"], parts["test"]
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
+    if raw.tokens is not None:
+        kind = Kind.TEXT
     return DataSet(
         name=raw.name,
         kind=kind,
@@ -132,6 +136,7 @@ def assemble(
         num_outputs=scheme.num_outputs,
         classes=scheme.classes,
         features=raw.features,
+        tokens=raw.tokens,
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -175,6 +180,11 @@ def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
     kind = raw.kind or guess_kind(raw.parts["train"].inputs)
     if form.resize is not None and kind is not Kind.IMAGE:
         raise RecipeError(f"`resize:` is for images, and `{raw.name}` is a {kind}; leave it out.")
+    if (kind is Kind.TEXT) != (raw.tokens is not None):
+        raise RecipeError(
+            f"`kind: {kind}` does not suit `{raw.name}`: texts are read by data source `hf`, from "
+            "columns of texts."
+        )
     parts: dict[str, Samples] = {}
     first = 0
     for name in PARTS:
@@ -266,7 +276,7 @@ def _classes(samples: Samples) -> Tensor | None:
 
 
 def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:
-    if not standardise:
+    if not standardise and kind is not Kind.TEXT:
         return normalise.Normalise(scale=255.0 if kind is Kind.IMAGE else 1.0)
     match kind:
         case Kind.IMAGE:
@@ -275,6 +285,8 @@ def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.No
             return normalise.fit_signals(inputs)
         case Kind.TABLE:
             return normalise.fit_tables(inputs)
+        case Kind.TEXT:
+            return normalise.Normalise(tokens=True)
 
 
 def _class_notes(scheme: Scheme, train: Samples, test: Samples) -> list[str]:

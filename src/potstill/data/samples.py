@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from potstill.data.normalise import Normalise
+from potstill.data.tokens import Tokens
 from potstill.errors import DataError
+from potstill.runtime.texts import lengths_of, trimmed
 
 
 class Kind(StrEnum):
@@ -19,6 +21,7 @@ class Kind(StrEnum):
     IMAGE = "image"
     TABLE = "table"
     SIGNAL = "signal"
+    TEXT = "text"
 
 
 class TargetKind(StrEnum):
@@ -35,7 +38,8 @@ class Samples:
     """Raw samples, their labels and identities.
 
     Args:
-        inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32.
+        inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32, texts
+            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
         ids: `[N]` int64, stable, unique within a data set.
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, or `[N, O]` float32 values.
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
@@ -121,6 +125,7 @@ class DataSet:
         classes: their names; `None` for regression.
         features: names of table columns, signal channels or regression inputs, if known.
         notes: what is odd about the data but no error, one sentence each.
+        tokens: of texts, who turns them into numbers and back.
     """
 
     name: str
@@ -135,11 +140,20 @@ class DataSet:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample: `(C, H, W)`, `(C, L)` or `(F,)`."""
+        """The shape of one sample: `(C, H, W)`, `(C, L)`, `(F,)` or, of texts, `(P, L)`."""
         return tuple(self.train.inputs.shape[1:])
+
+    def example(self) -> Tensor:
+        """One test sample as models are given it, `[1, ...]`; of texts, one of middle length."""
+        inputs = self.test.inputs
+        if self.tokens is None:
+            return self.normalise(inputs[:1])
+        middle = int(lengths_of(inputs).argsort(stable=True)[len(inputs) // 2])
+        return self.normalise(trimmed(inputs[middle : middle + 1]))
 
     def fingerprint(self) -> str:
         """Hex digest of the contents: every sample of every part, and how they are normalised."""

@@ -4,6 +4,7 @@ from potstill.models.builtin import builtin_names
 from potstill.models.config import ModelConfig
 from potstill.models.create import create_model
 from potstill.models.saved import load_model, save_model
+from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "create_model",
     "load_model",
     "save_model",
+    "shrunken_config",
 ]

@@ -12,6 +12,7 @@ from potstill.models.config import Json, ModelConfig
 from potstill.models.huggingface import rebuildable_huggingface
 from potstill.models.initial import seeded
 from potstill.models.options import refuse_unknown
+from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
 from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.runtime.files import write_text
@@ -86,6 +87,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
             return _architecture(config)
         case "hf":
             return rebuildable_huggingface(model, config)
+        case "shrunken":
+            return rebuildable_shrunken(model, config)
         case "timm" | "torchvision":
             options = {
                 k: v for k, v in config.options.items() if k not in ("pretrained", "new_head")

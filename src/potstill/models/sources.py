@@ -10,10 +10,12 @@ from potstill.models.builtin import build_builtin, builtin_names
 from potstill.models.config import ModelConfig
 from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.options import nearest
+from potstill.models.shrunken import SOURCE as SHRUNKEN
+from potstill.models.shrunken import build_shrunken
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python")
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", SHRUNKEN)
 _NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "builtin": builtin_names,
     "timm": timm_names,
@@ -55,6 +57,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_torchvision(config)
         case "hf":
             model = build_huggingface(config, trust=trust)
+        case "shrunken":
+            model = build_shrunken(config, lambda teacher: build(teacher, trust=trust))
         case "python":
             model = build_python(config, trust=trust)
         case _:

@@ -69,7 +69,10 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
 
 
 def _raw(shop: Workshop, rows: int) -> Tensor:
-    return shop.experiment.data.test.inputs[:rows].float()
+    data = shop.experiment.data
+    if data.normalise.tokens:
+        return data.normalise(data.test.inputs[:rows])
+    return data.test.inputs[:rows].float()
 
 
 def _write(
@@ -78,20 +81,23 @@ def _write(
     if "onnx" not in shop.experiment.export:
         return {}, {}
     data = shop.experiment.data
+    if data.tokens is not None:
+        data.tokens.save(folder / "tokenizer")
     written: dict[str, Path] = {}
     parity: dict[str, object] = {}
     for role, module in modules.items():
         path = folder / f"{role}.onnx"
-        normalise = data.normalise.as_module()
+        normalise, texts = data.normalise.as_module(), data.normalise.tokens
         shop.progress.note(f"exporting {role} to {path}")
         try:
             export_onnx(
                 module,
                 _raw(shop, 2),
                 path,
-                normalise=normalise,
+                normalise=None if texts else normalise,
                 labels=data.classes,
-                input_description=f"{data.kind}, raw values",
+                input_description="tokens" if texts else f"{data.kind}, raw values",
+                texts=texts,
             )
             parity[role] = check_parity(
                 module,
@@ -138,7 +144,7 @@ def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
 def _sizes(
     shop: Workshop, ready: Ready, modules: Mapping[str, nn.Module]
 ) -> dict[str, dict[str, int | None]]:
-    sample = shop.experiment.data.normalise(shop.experiment.data.test.inputs[:1])
+    sample = shop.experiment.data.example()
     sizes: dict[str, dict[str, int | None]] = {
         role: _size([module], sample) for role, module in modules.items()
     }

@@ -106,11 +106,11 @@ def _keep(shop: Workshop, answers: Mapping[str, Answers]) -> None:
     arrays |= {name: a.outputs.numpy() for name, a in answers.items()}
     _write(shop.folder / PREDICTIONS, arrays)
     rows = torch.from_numpy(_most_telling(shop, answers))
-    test = shop.experiment.data.test
-    _write(
-        shop.folder / SAMPLES,
-        {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()},
-    )
+    test, tokens = shop.experiment.data.test, shop.experiment.data.tokens
+    shown = {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()}
+    if tokens is not None:
+        shown["texts"] = np.array(tokens.texts(shown["inputs"]), dtype=np.str_)
+    _write(shop.folder / SAMPLES, shown)
 
 
 def _most_telling(shop: Workshop, answers: Mapping[str, Answers]) -> np.ndarray:

@@ -132,6 +132,11 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     learning, needs = experiment.learning, experiment.objective.needs()
     if learning.mix is not None:
         return "mixing makes new samples at every step, which no store holds; switch `mix` off."
+    if experiment.data.tokens is not None and needs.teacher_layers:
+        return (
+            "the outputs of layers are as long as the longest text of their batch, and a store "
+            "keeps rows of one size; leave out the terms that compare layers, or store nothing."
+        )
     if learning.augment is not None and experiment.storing.views is None:
         return (
             "augmentation shows a fresh view each epoch; give `store.views` to store so many "

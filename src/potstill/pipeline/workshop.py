@@ -15,6 +15,7 @@ from potstill.runtime.tracking import make_loggers
 from potstill.train.progress import Progress
 
 EVALUATION_BATCH = 1000
+TEXT_BATCH = 100  # all padded to the longest of them
 
 
 @final
@@ -89,7 +90,7 @@ class Workshop:
         """Samples as they are, in order, for evaluation."""
         return Feed(
             samples=samples,
-            batch_size=EVALUATION_BATCH,
+            batch_size=TEXT_BATCH if self.experiment.data.tokens else EVALUATION_BATCH,
             seed=0,
             normalise=self.experiment.data.normalise,
             device=str(self.runtime.device),

@@ -7,7 +7,13 @@ import numpy as np
 
 from potstill.report.answers import Answers, Bools, Floats, errors_of, probabilities
 from potstill.report.folder import RunFolder
-from potstill.report.pictures import Picture, image_picture, signal_picture, table_picture
+from potstill.report.pictures import (
+    Picture,
+    image_picture,
+    signal_picture,
+    table_picture,
+    text_picture,
+)
 
 CARDS_PER_GROUP = 8
 _TOP = 3
@@ -190,7 +196,9 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     facts = run.results.data if run.results else None
     if inputs is None or facts is None or row >= len(inputs):
         return None
-    sample = inputs[row]
+    sample, texts = inputs[row], run.samples.get("texts")
+    if texts is not None and row < len(texts):
+        return text_picture(str(texts[row]))
     if facts.kind == "image" and sample.ndim == 3:
         return image_picture(sample)
     if facts.kind == "signal" and sample.ndim == 2:

@@ -39,7 +39,7 @@ def load(
 ) -> DataSet:
     """Read a data set into memory, check it, and divide it.
 
-    Shared options: `kind` (image, table, signal), `layout` (nchw, nhwc, ncl, nlc), `resize`
+    Shared options: `kind` (image, table, signal, text), `layout` (nchw, nhwc, ncl, nlc), `resize`
     (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation or test
     part that the source has is used as it is; one that is missing is cut off.
 

@@ -13,6 +13,7 @@ from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
 from potstill.data.sources.request import Request
 from potstill.data.sources.tables import fit_table
+from potstill.data.sources.texts import read_texts
 from potstill.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _read_inputs(
     parts: Mapping[str, "Dataset"], columns: tuple[str, ...], *, request: Request, name: str
 ) -> Raw:
     train, first = parts["train"], columns[0]
+    if request.form.kind is Kind.TEXT:
+        return read_texts(parts, columns, request=request, name=name)
     if len(columns) == 1 and _is_image(train, first):
         arrays = read_pictures(
             parts,

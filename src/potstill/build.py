@@ -9,7 +9,8 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.models import ModelConfig, calibrated_config, create_model
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -76,7 +77,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         task=task,
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_student_config(recipe, data), trust=trust),
+        student=made_model(_student_config(recipe, data, trust=trust), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -188,7 +189,7 @@ def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> M
     )
 
 
-def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
+def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
         return _config(spec, data)
@@ -198,7 +199,13 @@ def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data), spec.options)
+    return calibrated_config(
+        _config(teacher, data),
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

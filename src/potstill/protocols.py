@@ -167,7 +167,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, outputs_NC: Tensor) -> Tensor:
-        """What the metrics take, from what `digest` kept: probabilities, or the values themselves."""
+        """What the metrics take, made of what `digest` kept: probabilities, or the values."""
 
     @abstractmethod
     def metrics(self, num_outputs: int) -> "MetricCollection":

@@ -62,7 +62,8 @@ class LanguageModel(nn.Module):
 
     def forward(self, planes_BPL: Tensor) -> Tensor:
         """All logits at once, `[B, L, V]`; for measuring and small models."""
-        return self.head(self._states(planes_BPL))
+        logits: Tensor = self.head(self._states(planes_BPL))
+        return logits
 
     def _states(self, planes_BPL: Tensor) -> Tensor:
         planes_BPL = planes_BPL.long()

@@ -76,7 +76,15 @@ class Workshop:
         """What every stage's hash begins with, and the parts that are its own."""
         e = self.experiment
         speed = e.bounds if self.hastening.is_on else "exact"
-        common = (potstill.__version__, self.data_key, e.task.kind, e.precision, speed)
+        common = (
+            potstill.__version__,
+            self.data_key,
+            e.task.name or e.task.kind,
+            e.precision,
+            speed,
+        )
+        if vars(e.task):  # what a task was made with
+            common = (*common, str(vars(e.task)))
         return [str(part) for part in (*common, self.runtime.device.type, *parts)]
 
     def run(

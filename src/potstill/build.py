@@ -9,7 +9,8 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model
+from potstill.models import PURPOSES, ModelConfig, calibrated_config, create_model
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -42,7 +43,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -55,6 +56,7 @@ _TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
 }
+_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -67,7 +69,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _TASKS[recipe.task]()
+    task = _task(recipe)
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
@@ -76,12 +78,12 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         task=task,
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_config(recipe.student.model, data), trust=trust),
+        student=made_model(_student_config(recipe, data, trust=trust), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
         seeds=recipe.seeds,
-        export=recipe.export,
+        export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
@@ -93,13 +95,26 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     )
 
 
+def _task(recipe: Recipe) -> Task:
+    reduction = recipe.distill.reduction
+    if recipe.task == "causal_lm":
+        return CausalLM(reduction=reduction)
+    if reduction != "token":
+        raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    return _TASKS[recipe.task]()
+
+
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
-    kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
+    options = spec.options
+    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    if texts and "tokenizer" not in options:
+        options |= _tokenizer(recipe)
+    kind = _KINDS.get(recipe.task, recipe.task)
     return data_sources.load(
         spec.source,
-        spec.options,
+        options,
         target_kind=data_sources.TargetKind(kind),
         validation=spec.validation,
         test=spec.test,
@@ -160,6 +175,12 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
     return make_codec(spec.codec, {**options, "temperature": temperature})
 
 
+def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """What is exported; `auto` is what the task's models are used as."""
+    usual = "hf" if task.kind == "tokens" else "onnx"
+    return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
+
+
 def _learning(spec: LearnSpec) -> Learning:
     return Learning(settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix))
 
@@ -175,14 +196,48 @@ def _mix(spec: MixSpec | None) -> Mix | None:
     return kind(alpha=spec.alpha, probability=spec.probability)
 
 
-def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> ModelConfig:
+def _config(
+    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+) -> ModelConfig:
     return ModelConfig(
         source=spec.source,
         name=spec.name,
         options=spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
+        purpose=task if task in PURPOSES else "",
     )
+
+
+def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
+    spec = recipe.student.model
+    if spec.source != "teacher":
+        return _config(spec, data, recipe.task)
+    teacher = recipe.teacher.model
+    if teacher is None or teacher.source != "hf" or data.tokens is None:
+        raise RecipeError(
+            "`student.model.source: teacher` cuts the student from the teacher's model, which must "
+            "be one model of source hf for texts; name the student's model itself."
+        )
+    return calibrated_config(
+        _config(teacher, data, recipe.task),
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
+
+
+def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
+    """That of the first model of Transformers, teacher before student."""
+    models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    for model in models:
+        if model.source == "hf" and model.name:
+            return {
+                "tokenizer": model.name,
+                "fetch_tokenizer": model.options.get("pretrained") is True,
+            }
+    return {}
 
 
 def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
@@ -247,12 +302,15 @@ def _module(
     if outputs is not None and not isinstance(outputs, int):
         raise RecipeError(f"`teacher.model.num_outputs` is {outputs!r}; a number is expected.")
     model = spec.model
+    if model.source == "teacher":
+        raise RecipeError("A teacher cannot be made from itself; name its model.")
     config = ModelConfig(
         source=model.source,
         name=model.name,
         options=options,
         input_shape=data.input_shape,
         num_outputs=outputs or data.num_outputs,
+        purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
     if spec.train is not None:

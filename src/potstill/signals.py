@@ -37,13 +37,15 @@ class Batch:
     Args:
         inputs: `[B, ...]`, what the models are given, already augmented and normalised.
         labels: `[B]` classes (int64), `[B, C]` soft or multi-label targets (float32), `[B, O]`
-            regression values (float32); `None` when nothing is labelled.
+            regression values (float32), `[B, L]` what is asked at each position (int64, -100 where
+            nothing is); `None` when nothing is labelled.
         labelled: `[B]` bool, which rows carry a label; `None` means all (if `labels` is given).
         ids: `[B]` int64, the stable identity of each sample in its data set.
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
         raw: `[B, ...]`, the same (augmented) inputs before normalisation, in the units of the data,
             for teachers that bring their own preprocessing (trees, ONNX files).
         origin: the set the samples are from, which stored teachers check; mixed ones have none.
+        positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
     """
 
     inputs: Tensor
@@ -53,6 +55,7 @@ class Batch:
     view: Tensor | None = None
     raw: Tensor | None = None
     origin: Origin | None = None
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -77,6 +80,7 @@ class Batch:
             ids=maybe(self.ids),
             view=maybe(self.view),
             raw=maybe(self.raw),
+            positions=maybe(self.positions),
         )
 
 
@@ -176,12 +180,20 @@ class Target:
         labels: `[N]` int64, `[N, C]` float32 or `[N, O]` float32; absent if nothing is labelled.
         valid: `[N]` bool, which rows count at all; `None` means all.
         labelled: `[N]` bool, which rows carry a label; `None` means all valid ones.
+        positions: `[N, L]` bool, of samples that are padded to L positions, which of them count in
+            layers that answer position by position; `None` means all.
+        samples: `[N]` int64, which sample of the batch a row is about, in order; `None` means that
+            each sample has one row.
+        weights: `[N]` float32, how much each row counts in row-wise terms; `None` means 1 each.
     """
 
     num_rows: int
     labels: Tensor | None = None
     valid: Tensor | None = None
     labelled: Tensor | None = None
+    positions: Tensor | None = None
+    samples: Tensor | None = None
+    weights: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

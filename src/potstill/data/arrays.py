@@ -44,6 +44,8 @@ def to_inputs(array: Array, *, kind: Kind, layout: str | None, part: str) -> Ten
     Raises:
         DataError: wrong rank, not numbers, no rows, NaN or inf, values that are no pixels.
     """
+    if kind is Kind.TEXT:
+        return torch.from_numpy(np.array(array, dtype=np.int32, order="C"))
     if array.dtype.kind not in "buif":
         raise DataError(
             f"The {part} inputs hold {array.dtype} values, and numbers are expected; convert text "

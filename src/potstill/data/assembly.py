@@ -13,6 +13,7 @@ from potstill.data.arrays import LAYOUTS, Array, check_finite, guess_kind, resiz
 from potstill.data.labels import Scheme, read_scheme
 from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
+from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
 
 PARTS = ("train", "validation", "test", "transfer")
@@ -29,7 +30,7 @@ class Form:
     """How arrays are to be read; the options that every source shares.
 
     Args:
-        kind: image, table or signal; `None` decides by shape and type.
+        kind: image, table, signal or text; `None` decides by shape and type.
         layout: where channels are; see `arrays.to_inputs`.
         resize: height and width that images are brought to.
         standardise: whether inputs are standardised with constants of the training part
@@ -101,6 +102,8 @@ class Raw:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
+    ordered: bool = False  # rows go on where the one before ended: parts are cut off the end
 
 
 def assemble(
@@ -117,9 +120,11 @@ def assemble(
     raw = _with_names(raw, form)
     scheme = _scheme(raw, form=form, target_kind=target_kind)
     parts = _samples(raw, form=form, scheme=scheme)
-    parts = _divided(parts, sizes)
+    parts = _divided(parts, sizes, ordered=raw.ordered)
     train, test = parts["train"], parts["test"]
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
+    if raw.tokens is not None:
+        kind = Kind.TEXT
     return DataSet(
         name=raw.name,
         kind=kind,
@@ -132,6 +137,7 @@ def assemble(
         num_outputs=scheme.num_outputs,
         classes=scheme.classes,
         features=raw.features,
+        tokens=raw.tokens,
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -167,6 +173,9 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     assert labels is not None
     if not len(labels):
         raise DataError(f"The training part of `{raw.name}` is empty; give at least two rows.")
+    if target_kind is TargetKind.TOKENS and raw.tokens is not None:
+        size = len(raw.classes) if raw.classes else raw.tokens.size
+        return Scheme(target_kind=target_kind, num_outputs=size, classes=raw.classes)
     return read_scheme(labels, target_kind=target_kind, classes=raw.classes, remap=form.remap)
 
 
@@ -175,6 +184,11 @@ def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
     kind = raw.kind or guess_kind(raw.parts["train"].inputs)
     if form.resize is not None and kind is not Kind.IMAGE:
         raise RecipeError(f"`resize:` is for images, and `{raw.name}` is a {kind}; leave it out.")
+    if (kind is Kind.TEXT) != (raw.tokens is not None):
+        raise RecipeError(
+            f"`kind: {kind}` does not suit `{raw.name}`: texts are read by data source `hf`, from "
+            "columns of texts."
+        )
     parts: dict[str, Samples] = {}
     first = 0
     for name in PARTS:
@@ -211,41 +225,52 @@ def _check_shape(
         )
 
 
-def _divided(parts: dict[str, Samples], sizes: Sizes) -> dict[str, Samples]:
+def _divided(parts: dict[str, Samples], sizes: Sizes, *, ordered: bool) -> dict[str, Samples]:
     """Cut off what is missing: test from all, then limits, then validation from training."""
     parts = dict(parts)
     if "test" not in parts:
         share = TEST_SHARE if sizes.test is None else sizes.test
-        parts["train"], parts["test"] = _cut(parts["train"], share, name="test", seed=sizes.seed)
+        parts["train"], parts["test"] = _cut(
+            parts["train"], share, name="test", seed=sizes.seed, ordered=ordered
+        )
     elif sizes.test is not None:
         raise RecipeError(
             f"`test: {sizes.test}` was given, and the source has a test part of "
             f"{len(parts['test'])} rows of its own; leave `test:` out."
         )
     if sizes.limit is not None:
-        parts = {name: _limited(part, sizes, name=name) for name, part in parts.items()}
+        parts = {
+            name: _limited(part, sizes, name=name, ordered=ordered) for name, part in parts.items()
+        }
     if "validation" not in parts:
         parts["train"], parts["validation"] = _cut(
-            parts["train"], sizes.validation, name="validation", seed=sizes.seed
+            parts["train"], sizes.validation, name="validation", seed=sizes.seed, ordered=ordered
         )
     return parts
 
 
-def _cut(samples: Samples, size: float, *, name: str, seed: int) -> tuple[Samples, Samples]:
+def _cut(
+    samples: Samples, size: float, *, name: str, seed: int, ordered: bool
+) -> tuple[Samples, Samples]:
     count = splits.part_size(size, len(samples), name=name)
+    if ordered:
+        whole = len(samples) - count
+        return samples.rows(slice(0, whole)), samples.rows(slice(whole, len(samples)))
     kept, cut = splits.cut(
         len(samples), count, seed=_part_seed(seed, name), classes=_classes(samples)
     )
     return samples.rows(kept), samples.rows(cut)
 
 
-def _limited(samples: Samples, sizes: Sizes, *, name: str) -> Samples:
+def _limited(samples: Samples, sizes: Sizes, *, name: str, ordered: bool) -> Samples:
     limit = sizes.limit
     assert limit is not None
     if limit < 2:
         raise RecipeError(f"`limit` must be 2 rows or more, got {limit}.")
     if len(samples) <= limit:
         return samples
+    if ordered:
+        return samples.rows(slice(0, limit))
     _, chosen = splits.cut(
         len(samples),
         limit,
@@ -262,11 +287,12 @@ def _part_seed(seed: int, name: str) -> int:
 
 def _classes(samples: Samples) -> Tensor | None:
     labels = samples.labels
-    return labels if labels is not None and labels.dtype == torch.int64 else None
+    is_class = labels is not None and labels.dtype == torch.int64 and labels.ndim == 1
+    return labels if is_class else None
 
 
 def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:
-    if not standardise:
+    if not standardise and kind is not Kind.TEXT:
         return normalise.Normalise(scale=255.0 if kind is Kind.IMAGE else 1.0)
     match kind:
         case Kind.IMAGE:
@@ -275,6 +301,8 @@ def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.No
             return normalise.fit_signals(inputs)
         case Kind.TABLE:
             return normalise.fit_tables(inputs)
+        case Kind.TEXT:
+            return normalise.Normalise(tokens=True)
 
 
 def _class_notes(scheme: Scheme, train: Samples, test: Samples) -> list[str]:

@@ -10,10 +10,14 @@ from torch import Tensor
 from potstill.data.augment import Augment
 from potstill.data.mix import Mix, Moment
 from potstill.data.normalise import Normalise
-from potstill.data.order import epoch_order
+from potstill.data.order import by_length, epoch_order
 from potstill.data.samples import Samples
 from potstill.errors import DataError, RecipeError
+from potstill.runtime.texts import MASK, lengths_of
 from potstill.signals import Batch, Origin
+
+MULTIPLE = 8
+"""Batches of texts are padded to a multiple of so many tokens."""
 
 CACHE_LIMIT = 1 << 30
 """Bytes of normalised float32 inputs that a feed keeps, so that a batch is one look-up."""
@@ -28,7 +32,8 @@ class Feed:
     consecutive slices, so a run can go on in the middle of an epoch. (The generator looks at the
     low 32 bits alone; seeds below 4,294 and epochs below a million have orders of their own.)
     Inputs are moved to the device once. With `augment`, epoch e shows view e + 1 of each sample;
-    without it, view 0.
+    without it, view 0. Texts of like length share a batch (see `order.by_length`), which is cut to
+    the longest of them.
 
     Args:
         samples: what to go through; unlabelled ones may be among them.
@@ -65,6 +70,8 @@ class Feed:
     drop_last: bool = False
     views: int | None = None
     keep_raw: bool = False
+    _lengths: Tensor | None = field(init=False, repr=False, default=None)
+    _longest: list[int] = field(init=False, repr=False, default_factory=list)
     _source: Samples = field(init=False, repr=False)
     _origin: Origin = field(init=False, repr=False)
     _ready: Tensor | None = field(init=False, repr=False, default=None)
@@ -87,12 +94,15 @@ class Feed:
         self._source = Samples(inputs, ids, labels, labelled)
         self._origin = Origin(
             self.samples.ids,
-            self.samples.inputs,
+            _contents(self.samples),
             preparation=self.normalise.digest(),
             augment="" if self.augment is None else repr(self.augment),
             views=self.views,
         )
         self.normalise = self.normalise.to(self.device)
+        if self.normalise.tokens:
+            self._lengths = lengths_of(self.samples.inputs)
+            return
         if self.augment is None and inputs.numel() * 4 <= CACHE_LIMIT:
             self._ready = self.normalise(inputs)
 
@@ -124,24 +134,39 @@ class Feed:
         if not 0 <= index < self.num_batches:
             raise IndexError(f"batch {index} of an epoch that has {self.num_batches}")
         rows = self._permutation(epoch)[self._slice(index)]
-        source = self._source
+        source, longest = self._source, None
         ids = source.ids.index_select(0, rows)
         view = torch.full_like(ids, self._view(epoch))
-        inputs, raw = self._inputs(rows, ids, view)
+        if self._lengths is None:
+            inputs, raw = self._inputs(rows, ids, view)
+        else:
+            padded = source.inputs.index_select(0, rows)
+            longest = self._longest[index]
+            inputs = self.normalise(padded[:, :, :longest])
+            raw = inputs if self.keep_raw else None
         batch = Batch(
             inputs=inputs,
-            labels=None if source.labels is None else source.labels.index_select(0, rows),
+            labels=self._labels(rows, longest),
             labelled=None if source.labelled is None else source.labelled.index_select(0, rows),
             ids=ids,
             view=view,
             raw=raw,
             origin=self._origin,
+            positions=None if self._lengths is None else inputs[:, MASK].bool(),
         )
         if self.mix is None:
             return batch
         moment = Moment(self.seed, epoch, index)
         mixed = self.mix(batch, num_classes=self.num_classes, moment=moment)
         return replace(mixed, raw=self.normalise.inverse(mixed.inputs)) if self.keep_raw else mixed
+
+    def _labels(self, rows: Tensor, longest: int | None) -> Tensor | None:
+        """Of some rows; those of positions are cut as the inputs are."""
+        if self._source.labels is None:
+            return None
+        labels = self._source.labels.index_select(0, rows)
+        by_position = longest is not None and labels.ndim == 2 and labels.dtype == torch.int64
+        return labels[:, :longest] if by_position else labels
 
     def _view(self, epoch: int) -> int:
         """Which view of its samples an epoch shows."""
@@ -172,13 +197,22 @@ class Feed:
         """`[N]` on the device; kept for the epoch that is under way."""
         key = epoch if self.shuffle else 0
         if self._order is None or self._order[0] != key:
-            self._order = (key, self._drawn_order(epoch).to(self.device))
+            order = self._drawn_order(epoch)
+            self._order = (key, order.to(self.device))
+            if self._lengths is not None:  # here, so that no batch waits for the device
+                lengths = [self._lengths[order[self._slice(i)]] for i in range(self.num_batches)]
+                self._longest = [-(-int(each.max()) // MULTIPLE) * MULTIPLE for each in lengths]
         return self._order[1]
 
     def _drawn_order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.samples))
-        return epoch_order(len(self.samples), seed=self.seed, epoch=epoch)
+        order = epoch_order(len(self.samples), seed=self.seed, epoch=epoch)
+        if self._lengths is None:
+            return order
+        return by_length(
+            order, self._lengths, batch_size=self.batch_size, seed=self.seed, epoch=epoch
+        )
 
     def _check(self) -> None:
         if not len(self.samples):
@@ -194,6 +228,10 @@ class Feed:
                 f"`drop_last` with a batch size of {self.batch_size} drops all "
                 f"{len(self.samples)} rows; use a smaller `batch_size`."
             )
+        if self.normalise.tokens and (self.augment is not None or self.mix is not None):
+            raise RecipeError(
+                "Texts are neither augmented nor mixed yet; leave `augment` and `mix` out."
+            )
         if self.augment is not None:
             self.augment.check(self.samples.inputs)
         labels = self.samples.labels
@@ -206,3 +244,11 @@ class Feed:
             raise RecipeError(
                 "Mixing class labels needs `num_classes`; give the number of classes."
             )
+
+
+def _contents(samples: Samples) -> Tensor:
+    """What makes a sample the same one: its inputs, and what is asked at its positions."""
+    labels = samples.labels
+    if labels is None or labels.ndim != 2 or labels.dtype != torch.int64:
+        return samples.inputs
+    return torch.cat([samples.inputs, labels[:, None].to(samples.inputs.dtype)], dim=1)

@@ -17,11 +17,13 @@ class Normalise:
         mean: broadcasts over one sample: `[C, 1, 1]` (images), `[C, 1]` (signals), `[F]` (tables).
         std: as `mean`; all positive.
         scale: what raw values are divided by first: 255 for images, 1 otherwise.
+        tokens: raw values are numbers of tokens: they stay whole (int64) and nothing else is done.
     """
 
     mean: Tensor | None = None
     std: Tensor | None = None
     scale: float = 1.0
+    tokens: bool = False
 
     def __call__(self, raw: Tensor) -> Tensor:
         """`[N, ...]` raw, any dtype → `[N, ...]` float32. Equivalent to `standard(unit(raw))`."""
@@ -29,6 +31,8 @@ class Normalise:
 
     def unit(self, raw: Tensor) -> Tensor:
         """The first half, `raw / scale`: images in [0, 1], where augmentation works."""
+        if self.tokens:
+            return raw.long()
         values = raw.float()
         return values if self.scale == 1.0 else values / self.scale
 
@@ -52,7 +56,8 @@ class Normalise:
     def digest(self) -> str:
         """Hex digest of the constants."""
         constants = [None if t is None else t.tolist() for t in (self.mean, self.std)]
-        return hashlib.sha256(repr((*constants, self.scale)).encode()).hexdigest()
+        told = (*constants, self.scale, *(("tokens",) if self.tokens else ()))
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def as_module(self) -> nn.Module:
         """The same as a module with buffers, to stand before an exported model."""
@@ -68,12 +73,12 @@ class _NormaliseModule(nn.Module):
 
     def __init__(self, normalise: Normalise) -> None:
         super().__init__()
-        self.scale = normalise.scale
+        self.scale, self.tokens = normalise.scale, normalise.tokens
         for name, value in (("mean", normalise.mean), ("std", normalise.std)):
             self.register_buffer(name, None if value is None else value.clone())
 
     def forward(self, raw: Tensor) -> Tensor:
-        return Normalise(self.mean, self.std, self.scale)(raw)
+        return Normalise(self.mean, self.std, self.scale, self.tokens)(raw)
 
 
 def fit_images(images_NCHW: Tensor) -> Normalise:

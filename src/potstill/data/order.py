@@ -15,3 +15,30 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(EPOCHS * seed + epoch)
     return torch.randperm(num_samples, generator=generator)
+
+
+POOL = 50
+"""Batches whose texts are sorted by length together."""
+
+
+def by_length(
+    order_N: Tensor, lengths_N: Tensor, *, batch_size: int, seed: int, epoch: int
+) -> Tensor:
+    """The same order, with samples of like length side by side and the batches shuffled.
+
+    Within each 50 batches of the order samples are sorted by length; the whole batches then come
+    in an order of their own, and what fills no batch stays at the end.
+
+    Args:
+        order_N: `[N]` int64.
+        lengths_N: `[N]` of each sample, by number.
+        batch_size: samples a batch.
+        seed: names the order of the batches, with `epoch`.
+        epoch: from 0.
+    """
+    pools = torch.split(order_N, POOL * batch_size)
+    ordered = torch.cat([pool[torch.argsort(lengths_N[pool], stable=True)] for pool in pools])
+    whole = len(ordered) // batch_size
+    turns = epoch_order(whole, seed=seed, epoch=epoch)
+    batches = ordered[: whole * batch_size].view(whole, batch_size)[turns]
+    return torch.cat([batches.flatten(), ordered[whole * batch_size :]])

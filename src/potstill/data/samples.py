@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from potstill.data.normalise import Normalise
+from potstill.data.tokens import Tokens
 from potstill.errors import DataError
+from potstill.runtime.texts import lengths_of, trimmed
 
 
 class Kind(StrEnum):
@@ -19,6 +21,7 @@ class Kind(StrEnum):
     IMAGE = "image"
     TABLE = "table"
     SIGNAL = "signal"
+    TEXT = "text"
 
 
 class TargetKind(StrEnum):
@@ -27,6 +30,7 @@ class TargetKind(StrEnum):
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
+    TOKENS = "tokens"
 
 
 @final
@@ -35,9 +39,11 @@ class Samples:
     """Raw samples, their labels and identities.
 
     Args:
-        inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32.
+        inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32, texts
+            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
         ids: `[N]` int64, stable, unique within a data set.
-        labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, or `[N, O]` float32 values.
+        labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
+            is asked at each position, `[N, L]` int64 (-100: nothing).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
 
     Raises:
@@ -116,11 +122,12 @@ class DataSet:
         validation: what they are selected on.
         test: what is read once, at the end.
         normalise: raw → model input, with constants from `train` alone.
-        num_outputs: C classes or labels, or O regression values.
+        num_outputs: C classes or labels, O regression values, or V tokens of the vocabulary.
         transfer: samples without labels that a student may learn from as well.
         classes: their names; `None` for regression.
         features: names of table columns, signal channels or regression inputs, if known.
         notes: what is odd about the data but no error, one sentence each.
+        tokens: of texts, who turns them into numbers and back.
     """
 
     name: str
@@ -135,11 +142,20 @@ class DataSet:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    tokens: Tokens | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample: `(C, H, W)`, `(C, L)` or `(F,)`."""
+        """The shape of one sample: `(C, H, W)`, `(C, L)`, `(F,)` or, of texts, `(P, L)`."""
         return tuple(self.train.inputs.shape[1:])
+
+    def example(self) -> Tensor:
+        """One test sample as models are given it, `[1, ...]`; of texts, one of middle length."""
+        inputs = self.test.inputs
+        if self.tokens is None:
+            return self.normalise(inputs[:1])
+        middle = int(lengths_of(inputs).argsort(stable=True)[len(inputs) // 2])
+        return self.normalise(trimmed(inputs[middle : middle + 1]))
 
     def fingerprint(self) -> str:
         """Hex digest of the contents: every sample of every part, and how they are normalised."""

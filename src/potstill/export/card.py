@@ -37,7 +37,7 @@ def model_card(results: Tree, role: str) -> str:
     model = _tree(models, role)
     sections = [
         _heading(results, model, role),
-        _use(model),
+        _use(model, texts=_tree(results, "data").get("kind") == "text"),
         _origin(results, models, role),
         _figures(results, model),
         _verdict(results, role),
@@ -63,10 +63,38 @@ def _heading(results: Tree, model: Tree, role: str) -> str:
     return "\n".join(lines)
 
 
-def _use(model: Tree) -> str:
+def _use(model: Tree, *, texts: bool) -> str:
     file = model.get("file")
     if not isinstance(file, str):
         return ""
+    if not file.endswith(".onnx"):
+        return (
+            "## Use\n\n"
+            f"`{file}` (in the run folder) is a model of Transformers with its tokenizer.\n\n"
+            "```python\n"
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{file}")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{file}")\n'
+            'told = tokenizer("Once upon a time", return_tensors="pt")\n'
+            "print(tokenizer.decode(model.generate(**told, max_new_tokens=40)[0]))\n"
+            "```"
+        )
+    if texts:
+        return (
+            "## Use\n\n"
+            f"`{file}` (from the run folder) takes the int64 inputs that the tokenizer beside it "
+            "gives, with any number of rows and tokens, and returns `logits`. Its metadata name "
+            "the labels.\n\n"
+            "```python\n"
+            "import onnxruntime\n"
+            "from transformers import AutoTokenizer\n\n"
+            f'session = onnxruntime.InferenceSession("{file}")\n'
+            'tokenizer = AutoTokenizer.from_pretrained("export/tokenizer")\n'
+            'told = tokenizer(texts, padding=True, truncation=True, return_tensors="np")\n'
+            "names = [given.name for given in session.get_inputs()]\n"
+            '(logits,) = session.run(["logits"], {name: told[name] for name in names})\n'
+            "```"
+        )
     return (
         "## Use\n\n"
         f"`{file}` (from the run folder) takes one float32 input, `input`, with any number of rows "

@@ -20,10 +20,11 @@ from torch.export import Dim, ExportedProgram
 
 from potstill import __version__
 from potstill.errors import ExportError, StorageError
-from potstill.export.shipped import Shipped
+from potstill.export.shipped import Shipped, ShippedText
 from potstill.runtime.modes import evaluating
+from potstill.runtime.texts import NAMES
 
-INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+INPUT, OUTPUT, BATCH, LENGTH = "input", "logits", "batch", "length"
 DEFAULT_OPSET = 20  # ONNX 1.15, ONNX Runtime 1.17 and later
 SINGLE_FILE_LIMIT = 2**31 - 2**20  # protobuf ends at 2 GiB; larger weights lie beside the file
 
@@ -37,10 +38,12 @@ def export_onnx(
     opset: int | None = None,
     labels: Sequence[str] | None = None,
     input_description: str = "",
+    texts: bool = False,
 ) -> Path:
     """Write `normalise` followed by `model` to an ONNX file and return its path.
 
-    The file has one input, `input` `[batch, ...]`, and one output, `logits` `[batch, ...]`; its
+    The file has one input, `input` `[batch, ...]` (with `texts`, one for each plane of tokens,
+    `input_ids` and so on, `[batch, length]`), and one output, `logits` `[batch, ...]`; its
     metadata say which version of Potstill wrote it, the labels and what the input means. It is
     checked by ONNX before it takes the place of an older one. The model is left as it was found:
     weights, device, precision, the training flag of every submodule.
@@ -54,6 +57,7 @@ def export_onnx(
         opset: version of the operator set; `None` is 20.
         labels: names of the classes, in order.
         input_description: for people, for example "RGB image, 0..1".
+        texts: the samples are planes of tokens `[B, P, L]`; `normalise` is not needed then.
 
     Raises:
         ExportError: an operator has no ONNX form, the answers depend on the data in a way that
@@ -61,13 +65,16 @@ def export_onnx(
         StorageError: the file cannot be written.
     """
     opset = opset or DEFAULT_OPSET
-    shipped = Shipped(model, normalise)
     sample = _example(sample_input)
+    shipped = ShippedText(model) if texts else Shipped(model, normalise)
+    given = tuple(p.contiguous() for p in sample.unbind(1)) if texts else (sample,)
+    names = NAMES[: len(given)] if texts else (INPUT,)
     with evaluating(shipped), torch.no_grad(), _quiet():
-        program = _trace(shipped, sample)
-        proto = _translate(program, sample, opset)
+        program = _trace(shipped, given, texts=texts)
+        proto = _translate(program, given, names, opset)
     _tidy(proto)
-    shape = f"[{', '.join([BATCH, *map(str, sample.shape[1:])])}]"
+    sizes = [LENGTH] if texts else map(str, sample.shape[1:])
+    shape = f"[{', '.join([BATCH, *sizes])}]"
     entries = {
         "potstill_version": __version__,
         "input": f"{str(sample.dtype).removeprefix('torch.')} {shape} {input_description}".strip(),
@@ -85,10 +92,12 @@ def _example(sample: Tensor) -> Tensor:
     return torch.cat([rows, rows])[:2].contiguous()
 
 
-def _trace(shipped: nn.Module, sample: Tensor) -> ExportedProgram:
+def _trace(shipped: nn.Module, given: tuple[Tensor, ...], *, texts: bool) -> ExportedProgram:
+    sizes = {0: Dim(BATCH), 1: Dim.DYNAMIC} if texts else {0: Dim(BATCH)}
+    shapes = tuple(sizes for _ in given)
     try:
         return torch.export.export(
-            shipped, (sample,), dynamic_shapes=({0: Dim(BATCH)},), strict=False
+            shipped, given, dynamic_shapes=(shapes,) if texts else shapes, strict=False
         )
     except ExportError:
         raise
@@ -108,13 +117,15 @@ def _trace(shipped: nn.Module, sample: Tensor) -> ExportedProgram:
         ) from error
 
 
-def _translate(program: ExportedProgram, sample: Tensor, opset: int) -> onnx.ModelProto:
+def _translate(
+    program: ExportedProgram, given: tuple[Tensor, ...], names: Sequence[str], opset: int
+) -> onnx.ModelProto:
     try:
         translated = torch.onnx.export(
             program,
-            (sample,),
+            given,
             dynamo=True,
-            input_names=[INPUT],
+            input_names=list(names),
             output_names=[OUTPUT],
             opset_version=opset,
             verbose=False,
@@ -124,10 +135,10 @@ def _translate(program: ExportedProgram, sample: Tensor, opset: int) -> onnx.Mod
     if translated is None:
         raise ExportError("torch.onnx wrote nothing; update torch and onnxscript and try again.")
     proto: onnx.ModelProto = translated.model_proto
-    given = {entry.domain: entry.version for entry in proto.opset_import}.get("")
-    if given != opset:
+    found = {entry.domain: entry.version for entry in proto.opset_import}.get("")
+    if found != opset:
         raise ExportError(
-            f"Opset {opset} was asked for and torch wrote opset {given}; leave `opset` out, or "
+            f"Opset {opset} was asked for and torch wrote opset {found}; leave `opset` out, or "
             f"give {DEFAULT_OPSET} or one near it."
         )
     return proto
@@ -170,11 +181,12 @@ def _tidy(proto: onnx.ModelProto) -> None:
     graph = proto.graph
     graph.name = "student"
     del graph.value_info[:]
-    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    first = graph.input[0].type.tensor_type.shape.dim
+    names = {size.dim_param: name for size, name in zip(first, (BATCH, LENGTH), strict=False)}
     for value in (*graph.input, *graph.output):
         for size in value.type.tensor_type.shape.dim:
-            if size.dim_param == symbol:
-                size.dim_param = BATCH
+            if size.dim_param:
+                size.dim_param = names.get(size.dim_param, size.dim_param)
     graphs = [graph, *proto.functions]
     while graphs:
         part = graphs.pop()

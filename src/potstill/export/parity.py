@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from potstill.errors import DataError, ExportError
 from potstill.export.shipped import Shipped
 from potstill.runtime.modes import evaluating
+from potstill.runtime.texts import are_texts, fed, trimmed
 
 BATCH_SIZES = (1, 7, 64)
 SMALLEST_SCALE = 1e-3  # logits below this are not looked at relatively
@@ -155,13 +156,15 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 def _answers_of_file(path: Path, rows: NDArray[np.generic]) -> dict[int, NDArray[np.float32]]:
     """The answers to the rows (one by one: to the first of them), by size of batch."""
     session = _session(path)
-    name = session.get_inputs()[0].name
+    names = [given.name for given in session.get_inputs()]
     answers = {}
     for size in BATCH_SIZES:
         part = rows[:SINGLE_ROWS] if size == 1 else rows
         batches = [part[i : i + size] for i in range(0, len(part), size)]
+        if are_texts(rows):  # as they come in use: each batch of its own length
+            batches = [trimmed(batch) for batch in batches]
         try:
-            answers[size] = np.concatenate([session.run(None, {name: b})[0] for b in batches])
+            answers[size] = np.concatenate([session.run(None, fed(names, b))[0] for b in batches])
         except Exception as error:  # ONNX Runtime has no public root of its exceptions
             raise ExportError(
                 f"{path} cannot be run on a batch of {size} "

@@ -36,6 +36,25 @@ class Shipped(nn.Module):
         return outputs
 
 
+class ShippedText(nn.Module):
+    """A text model with one input a plane: token ids, attention mask, perhaps token types.
+
+    Args:
+        model: from planes `[B, P, L]`; its `answer` takes them one by one.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = _plain(model)
+
+    def forward(self, *planes_BL: Tensor) -> Tensor:
+        """`[B, num_outputs]`."""
+        answer = getattr(self.model, "answer", None)
+        if answer is None:
+            return torch.as_tensor(self.model(torch.stack(planes_BL, dim=1)))
+        return torch.as_tensor(answer(*planes_BL))
+
+
 def _plain(module: nn.Module) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
     if all(t.device.type == "cpu" and _is_plain(t.dtype) for t in tensors):

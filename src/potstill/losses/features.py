@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self, final
 
+import torch
 from torch import Tensor
 
 from potstill.errors import HandshakeError
@@ -25,8 +26,10 @@ from potstill.signals import Partial, Signals, Target
 class FeatureTerm(ArithmeticTerm):
     """A distance between the outputs of two layers, made comparable by a projector.
 
-    A subclass writes `sample_losses`. Rows follow `Target.valid` when there is one row a sample;
-    otherwise (several positions a sample) the mean over samples counts once for each row.
+    A subclass writes `sample_losses`, a mean over positions that is zero where the features are
+    equal; the padding of texts is then left out of it (`Target.positions`). Rows follow
+    `Target.valid` when there is one row a sample; otherwise (several positions a sample) the mean
+    over samples counts once for each row.
 
     Args:
         student_layer: name of a module of the student.
@@ -75,7 +78,7 @@ class FeatureTerm(ArithmeticTerm):
         aligned = self._projector(student_feature, teacher_feature)(
             keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
         )
-        losses_B = self.sample_losses(*aligned)
+        losses_B = _over_positions(self, *aligned, positions_BL=target.positions)
         if len(losses_B) == target.num_rows:
             return Partial(sum_rows(losses_B, mask_B), count)
         return Partial(losses_B.mean() * count, count)
@@ -174,6 +177,17 @@ class Hint(FeatureTerm):
         else:
             losses = squared_error(student, teacher)
         return losses.reshape(len(losses), -1).mean(dim=1)
+
+
+def _over_positions(
+    term: FeatureTerm, student: Tensor, teacher: Tensor, *, positions_BL: Tensor | None
+) -> Tensor:
+    """`[B]` losses in which padded positions are equal, and do not count in the mean."""
+    shape = (len(student), *student.shape[2:])
+    if positions_BL is None or tuple(positions_BL.shape) != shape:
+        return term.sample_losses(student, teacher)
+    losses_B = term.sample_losses(torch.where(positions_BL[:, None], student, teacher), teacher)
+    return losses_B * positions_BL.shape[1] / positions_BL.sum(dim=1).clamp(min=1)
 
 
 def _feature(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:

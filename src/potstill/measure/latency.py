@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from potstill.errors import DataError, ExportError
+from potstill.runtime.texts import are_texts, fed, trimmed
 
 ENGINE = "onnxruntime"
 CALLS_PER_TURN = 5
@@ -139,10 +140,10 @@ def onnx_runner(path: Path, *, threads: int = 1) -> Runner:
         ExportError: the file is missing or ONNX Runtime cannot run it.
     """
     session = open_session(path, threads=threads)
-    name = session.get_inputs()[0].name
+    names = [given.name for given in session.get_inputs()]
 
     def call(batch: Samples) -> object:
-        return session.run(None, {name: batch})
+        return session.run(None, fed(names, batch))
 
     return Runner(call=call, engine=ENGINE, version=onnxruntime.__version__)
 
@@ -208,7 +209,10 @@ def _batches(samples: Samples, size: int) -> list[Samples]:
     if len(samples) < size:
         samples = np.concatenate([samples] * -(-size // len(samples)))
     whole = len(samples) // size
-    return [np.ascontiguousarray(samples[i * size : (i + 1) * size]) for i in range(whole)]
+    parts = [samples[i * size : (i + 1) * size] for i in range(whole)]
+    if are_texts(samples):  # as they come in use: no longer than the longest of the batch
+        parts = [trimmed(part) for part in parts]
+    return [np.ascontiguousarray(part) for part in parts]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from potstill.errors import ModelError
+from potstill.models.bilstm import bilstm
 from potstill.models.cnn import cnn
 from potstill.models.config import ModelConfig
 from potstill.models.mlp import mlp
@@ -17,6 +18,7 @@ from potstill.models.mobilenet import mobilenet_v2
 from potstill.models.options import Value, nearest, read_options
 from potstill.models.resnet_cifar import resnet_cifar
 from potstill.models.shufflenet import shufflenet_v1, shufflenet_v2
+from potstill.models.text import bag
 from potstill.models.vgg import vgg
 from potstill.models.wide_resnet import wide_resnet
 
@@ -47,6 +49,8 @@ def _full(blocks: tuple[int, ...], *, bottleneck: bool) -> _Architecture:
 _BUILTIN: Mapping[str, _Architecture] = {
     "mlp": _Architecture(mlp),
     "cnn": _Architecture(cnn),
+    "bag": _Architecture(bag),
+    "bilstm": _Architecture(bilstm),
     **{f"resnet{depth}": _thin(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _thin(depth, stem=32, factor=4) for depth in (8, 32)},
     "ResNet18": _full((2, 2, 2, 2), bottleneck=False),

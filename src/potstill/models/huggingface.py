@@ -1,7 +1,8 @@
-"""Image classifiers of Hugging Face Transformers: from a folder, from the hub, or from a type.
+"""Classifiers of Hugging Face Transformers: from a folder, from the hub, or from a type.
 
-The wrapper answers with the tensor of logits. For taps, layers are called `model.<name in
-Transformers>`, such as `model.vit.layers.0`.
+Inputs of two dimensions (planes, tokens) are texts, of three images. The wrapper answers with the
+tensor of logits. For taps, layers are called `model.<name in Transformers>`, such as
+`model.vit.layers.0` or `model.bert.encoder.layer.0`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from potstill.errors import ModelError, UntrustedCode, need
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
+from potstill.models.text import TextModel
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -27,13 +30,10 @@ _DECIDED = frozenset(
 )
 
 
-@final
-class HuggingFaceClassifier(nn.Module):
-    """`[B, C, H, W]` to `[B, num_labels]`: `model(pixel_values=x).logits`."""
+class _Described(nn.Module):
+    """A wrapper that says what it takes to build its model again."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+    model: nn.Module
 
     def settings(self) -> Mapping[str, Json]:
         """What of the Transformers config differs from the defaults of its type."""
@@ -41,19 +41,52 @@ class HuggingFaceClassifier(nn.Module):
         settings: Mapping[str, Json] = config.to_diff_dict()
         return settings
 
+
+@final
+class HuggingFaceTextClassifier(_Described, TextModel):
+    """Planes of tokens to `[B, num_labels]`: `model(input_ids, attention_mask, …).logits`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def answer(self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None) -> Tensor:
+        """As in `TextModel`."""
+        return torch.as_tensor(self.model(**self.told(ids_BL, mask_BL, types_BL)).logits)
+
+    def told(
+        self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The planes by the names of Transformers; models without token types are given none."""
+        told = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        if types_BL is not None and getattr(self.model.config, "type_vocab_size", 0) > 1:
+            told["token_type_ids"] = types_BL
+        return told
+
+
+@final
+class HuggingFaceClassifier(_Described):
+    """`[B, C, H, W]` to `[B, num_labels]`: `model(pixel_values=x).logits`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The logits of a Transformers classifier."""
         return torch.as_tensor(self.model(pixel_values=x_BCHW).logits)
 
 
-def huggingface_names() -> tuple[str, ...]:
-    """The model types that can classify images, for the option `model_type`."""
+def huggingface_names(*, texts: bool = False) -> tuple[str, ...]:
+    """The model types that can classify images (or texts), for the option `model_type`."""
     auto = need("transformers.models.auto.modeling_auto", extra="text")
+    if texts:
+        return tuple(auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
     return tuple(auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
 
 
 def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
-    """An image classifier of Transformers, wrapped so that it returns logits.
+    """A classifier of images or texts of Transformers, wrapped so that it returns logits.
 
     The name is a local folder, a hub id, or, with the option `model_type`, anything. Options:
     `pretrained: true` allows fetching a hub id; `config_only: true` takes a folder's config and
@@ -81,30 +114,34 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     else:
         settings = _from_folder_or_hub(config, remote_code=remote_code, fetch=flags["pretrained"])
     settings.num_labels = config.num_outputs
+    texts = _are_texts(config)
     auto = transformers.AutoModelForImageClassification
+    if texts:
+        auto = transformers.AutoModelForSequenceClassification
     try:
         if with_weights:
-            inner, info = auto.from_pretrained(
-                config.name,
-                config=settings,
-                dtype=torch.float32,
-                local_files_only=not flags["pretrained"],
-                ignore_mismatched_sizes=True,  # reported below
-                trust_remote_code=remote_code,
-                output_loading_info=True,
-            )
+            with hushed():
+                inner, info = auto.from_pretrained(
+                    config.name,
+                    config=settings,
+                    dtype=torch.float32,
+                    local_files_only=not flags["pretrained"],
+                    ignore_mismatched_sizes=True,  # reported below
+                    trust_remote_code=remote_code,
+                    output_loading_info=True,
+                )
         else:
             inner = auto.from_config(settings, dtype=torch.float32, trust_remote_code=remote_code)
             info = {}
     except Exception as error:
         raise _refused(config, error) from error
     _check_loaded(config, info, new_head=flags["new_head"])
-    return HuggingFaceClassifier(inner.train())
+    return (HuggingFaceTextClassifier if texts else HuggingFaceClassifier)(inner.train())
 
 
 def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same model described by its type and settings, so that no folder or hub is needed."""
-    if not isinstance(model, HuggingFaceClassifier) or _flag(config, "trust_remote_code"):
+    if not isinstance(model, _Described) or _flag(config, "trust_remote_code"):
         return config
     settings: dict[str, Json] = dict(model.settings())
     kind = str(settings.pop("model_type"))
@@ -118,16 +155,21 @@ def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfi
     )
 
 
+def _are_texts(config: ModelConfig) -> bool:
+    return len(config.input_shape) == 2
+
+
 def _from_type(config: ModelConfig) -> "PretrainedConfig":
     """The defaults of a model type, with the user's changes, fitted to the data."""
     transformers = need("transformers", extra="text")
     kind, changes = str(config.options["model_type"]), config.options.get("config", {})
     if not isinstance(changes, Mapping):
         raise ModelError(f"The option `config` of `{config.name}` is {changes!r}, not a mapping.")
-    if kind not in huggingface_names():
+    known = huggingface_names(texts=_are_texts(config))
+    if kind not in known:
+        what = "text" if _are_texts(config) else "image"
         raise ModelError(
-            f"Transformers has no image classifier of type `{kind}`: "
-            f"{nearest(kind, huggingface_names())}"
+            f"Transformers has no {what} classifier of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
     refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED, model=kind)

@@ -10,23 +10,34 @@ from torch import Tensor, nn
 from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
-from potstill.measure.latency import Timing, measure_callable, measure_onnx
+from potstill.export.pretrained import export_pretrained
+from potstill.measure.latency import (
+    Runner,
+    Timing,
+    measure_callable,
+    measure_latency,
+    measure_onnx,
+)
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
 from potstill.pipeline.workshop import Workshop
 from potstill.runtime.files import write_json
+from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
 
 PARITY_ROWS = 256
 TIMED_ROWS = 64
+REOPENED_ROWS = 8
 
 
 def export_models(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[str, object]:
     """ONNX files, parity, latency and sizes of all roles."""
     folder = shop.folder / "export"
-    names = ["scratch", "distilled"] if "onnx" in shop.experiment.export else []
-    files = [folder / f"{name}.onnx" for name in names]
+    students = ["scratch", "distilled"]
+    files = [folder / f"{n}.onnx" for n in students if "onnx" in shop.experiment.export]
+    if "hf" in shop.experiment.export:
+        files += [folder / name / "config.json" for name in students]
     return shop.run(
         "export", depends_on=depends_on, files=files, work=lambda: _export(shop, ready, folder)
     )
@@ -57,10 +68,11 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
             num_outputs=shop.num_outputs,
         )
     written, parity = _write(shop, modules, folder)
-    latency = _latency(shop, ready, written)
+    by_token = shop.experiment.task.kind == "tokens"
+    latency = _time(shop, modules) if by_token else _latency(shop, ready, written)
     return {
         "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
-        "file_bytes": {role: file_bytes(path) for role, path in written.items()},
+        "file_bytes": {role: _bytes_of(path) for role, path in written.items()},
         "parity": parity,
         "latency": latency,
         "shipped_seed": shipped,
@@ -69,29 +81,37 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
 
 
 def _raw(shop: Workshop, rows: int) -> Tensor:
-    return shop.experiment.data.test.inputs[:rows].float()
+    data = shop.experiment.data
+    if data.normalise.tokens:
+        return data.normalise(data.test.inputs[:rows])
+    return data.test.inputs[:rows].float()
 
 
 def _write(
     shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
 ) -> tuple[dict[str, Path], dict[str, object]]:
+    if "hf" in shop.experiment.export:
+        return _write_pretrained(shop, modules, folder)
     if "onnx" not in shop.experiment.export:
         return {}, {}
     data = shop.experiment.data
+    if data.tokens is not None:
+        data.tokens.save(folder / "tokenizer")
     written: dict[str, Path] = {}
     parity: dict[str, object] = {}
     for role, module in modules.items():
         path = folder / f"{role}.onnx"
-        normalise = data.normalise.as_module()
+        normalise, texts = data.normalise.as_module(), data.normalise.tokens
         shop.progress.note(f"exporting {role} to {path}")
         try:
             export_onnx(
                 module,
                 _raw(shop, 2),
                 path,
-                normalise=normalise,
+                normalise=None if texts else normalise,
                 labels=data.classes,
-                input_description=f"{data.kind}, raw values",
+                input_description="tokens" if texts else f"{data.kind}, raw values",
+                texts=texts,
             )
             parity[role] = check_parity(
                 module,
@@ -111,6 +131,29 @@ def _write(
     return written, parity
 
 
+def _write_pretrained(
+    shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
+) -> tuple[dict[str, Path], dict[str, object]]:
+    """The students as folders that Transformers opens; teachers are where they came from."""
+    tokens = shop.experiment.data.tokens
+    planes = trimmed(_raw(shop, REOPENED_ROWS))
+    written: dict[str, Path] = {}
+    parity: dict[str, object] = {}
+    for role in ("scratch", "distilled"):
+        written[role] = folder / role
+        shop.progress.note(f"exporting {role} to {written[role]}")
+        parity[role] = export_pretrained(modules[role], written[role], planes, tokens=tokens)
+    write_json(folder / "parity.json", {"models": parity})
+    return written, parity
+
+
+def _bytes_of(path: Path) -> int:
+    """Of a file, or of the weights in a folder."""
+    if path.is_file():
+        return file_bytes(path)
+    return sum(file_bytes(file) for file in sorted(path.glob("*.safetensors")))
+
+
 def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[str, object]:
     measuring = shop.experiment.measuring
     timing = Timing(threads=measuring.threads, seconds_budget=measuring.seconds)
@@ -122,6 +165,25 @@ def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[st
             _asker(shop, ready), samples, engine=engine, timing=timing
         )
     return found
+
+
+def _time(shop: Workshop, modules: Mapping[str, nn.Module]) -> dict[str, object]:
+    """Models of tokens as they are, on one test text of middle length, all its positions."""
+    measuring = shop.experiment.measuring
+    timing = Timing(threads=measuring.threads, seconds_budget=measuring.seconds)
+
+    def caller(module: nn.Module) -> Callable[[np.ndarray], object]:
+        def call(planes: np.ndarray) -> object:
+            with torch.no_grad():
+                return module(torch.from_numpy(planes))
+
+        return call
+
+    runners = {
+        role: Runner(call=caller(module.eval()), engine="torch", version=torch.__version__)
+        for role, module in modules.items()
+    }
+    return dict(measure_latency(runners, shop.experiment.data.example().numpy(), timing=timing))
 
 
 def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
@@ -138,7 +200,7 @@ def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
 def _sizes(
     shop: Workshop, ready: Ready, modules: Mapping[str, nn.Module]
 ) -> dict[str, dict[str, int | None]]:
-    sample = shop.experiment.data.normalise(shop.experiment.data.test.inputs[:1])
+    sample = shop.experiment.data.example()
     sizes: dict[str, dict[str, int | None]] = {
         role: _size([module], sample) for role, module in modules.items()
     }

@@ -52,7 +52,11 @@ class Hastening:
         self._memory = Memory(cache)
         self._kept = _read(self._path)
         auto = experiment.speed is Speed.AUTO
-        self.is_on = auto and runtime.world_size == 1 and runtime.device.type in _DEVICES
+        able = runtime.world_size == 1 and runtime.device.type in _DEVICES
+        texts = experiment.data.tokens is not None
+        if auto and able and texts:
+            note("speed: exact, because batches of texts differ in length")
+        self.is_on = auto and able and not texts
 
     def summary(self) -> list[dict[str, object]]:
         """For `results.json`: who runs how, and how much faster."""

@@ -1,5 +1,6 @@
 """The one reading of the test data, and the figures made of it."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -7,7 +8,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from potstill.measure.quality import agreement, calibration_error, probabilities
+from potstill.measure.quality import (
+    NLL,
+    agreement,
+    calibration_error,
+    probabilities,
+    token_calibration,
+)
 from potstill.measure.summary import summarise
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
@@ -41,14 +48,16 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
+            said: dict[bytes, Answers] = {}  # what is selected is the last or the best, or both
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
-                module = restored(
-                    shop.experiment.student,
-                    shop.models(role, seed),
-                    num_outputs=shop.num_outputs,
-                    file=file,
-                )
-                found[which][f"{role}_{seed}"] = answers_of(module.to(device), test, task)
+                folder = shop.models(role, seed)
+                weights = hashlib.sha256((folder / file).read_bytes()).digest()
+                if weights not in said:
+                    module = restored(
+                        shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
+                    )
+                    said[weights] = answers_of(module.to(device), test, task)
+                found[which][f"{role}_{seed}"] = said[weights]
     selected = found["selected"]
     _keep(shop, selected)
     return {
@@ -79,12 +88,16 @@ def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, ob
         return {}
     found: dict[str, object] = {}
     for role in ROLES:
-        errors = [
-            calibration_error(probabilities(a.outputs.numpy(), kind=kind), a.labels.numpy())["ece"]
-            for a in _of(role, answers)
-        ]
+        errors = [_calibration_error(a, kind) for a in _of(role, answers)]
         found[role] = {"ece": summarise(errors)}
     return found
+
+
+def _calibration_error(answers: Answers, kind: str) -> float:
+    outputs, labels = answers.outputs.numpy(), answers.labels.numpy()
+    if kind == "tokens":
+        return token_calibration(outputs, labels)["ece"]
+    return calibration_error(probabilities(outputs, kind=kind), labels)["ece"]
 
 
 def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
@@ -106,20 +119,25 @@ def _keep(shop: Workshop, answers: Mapping[str, Answers]) -> None:
     arrays |= {name: a.outputs.numpy() for name, a in answers.items()}
     _write(shop.folder / PREDICTIONS, arrays)
     rows = torch.from_numpy(_most_telling(shop, answers))
-    test = shop.experiment.data.test
-    _write(
-        shop.folder / SAMPLES,
-        {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()},
-    )
+    test, tokens = shop.experiment.data.test, shop.experiment.data.tokens
+    shown = {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()}
+    if tokens is not None:
+        shown["texts"] = np.array(tokens.texts(shown["inputs"]), dtype=np.str_)
+    _write(shop.folder / SAMPLES, shown)
 
 
 def _most_telling(shop: Workshop, answers: Mapping[str, Answers]) -> np.ndarray:
-    """Test rows where the models differ most, at most `SHOWN`."""
+    """Test samples where the models differ most, at most `SHOWN`, by their place."""
     by_role = {
         role: np.stack([_decisive(shop, a) for a in _of(role, answers)]).mean(0) for role in ROLES
     }
     apart = np.abs(by_role["distilled"] - by_role["teacher"]).sum(-1)
     apart += 0.5 * np.abs(by_role["distilled"] - by_role["scratch"]).sum(-1)
+    ids, samples = answers["teacher_0"].ids.numpy(), shop.experiment.data.test.ids.numpy()
+    if len(ids) != len(samples):  # several rows a sample: their mean
+        place = np.argsort(samples)[np.searchsorted(np.sort(samples), ids)]
+        rows = np.maximum(np.bincount(place, minlength=len(samples)), 1)
+        apart = np.bincount(place, weights=apart, minlength=len(samples)) / rows
     order = np.argsort(-apart, kind="stable")[:SHOWN]
     return np.sort(order)
 
@@ -129,6 +147,8 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
     outputs = answers.outputs.numpy()
     if kind == "regression":
         return outputs
+    if kind == "tokens":
+        return outputs[:, NLL : NLL + 1]
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":
         return (p > 0.5).astype(np.float64)

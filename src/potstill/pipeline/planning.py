@@ -216,7 +216,7 @@ def _sizes(
         return PlannedModel(
             role=role, description=description, parameters=None, bytes=None, flops=None
         )
-    sample = experiment.data.normalise(experiment.data.train.inputs[:1])
+    sample = experiment.data.example()
     return PlannedModel(
         role=role,
         description=description,

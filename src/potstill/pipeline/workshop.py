@@ -15,6 +15,8 @@ from potstill.runtime.tracking import make_loggers
 from potstill.train.progress import Progress
 
 EVALUATION_BATCH = 1000
+TEXT_BATCHES = {"cpu": 16}  # texts in order, padded to the longest: on a CPU padding costs
+TEXT_BATCH = 128
 
 
 @final
@@ -74,7 +76,15 @@ class Workshop:
         """What every stage's hash begins with, and the parts that are its own."""
         e = self.experiment
         speed = e.bounds if self.hastening.is_on else "exact"
-        common = (potstill.__version__, self.data_key, e.task.kind, e.precision, speed)
+        common = (
+            potstill.__version__,
+            self.data_key,
+            e.task.name or e.task.kind,
+            e.precision,
+            speed,
+        )
+        if vars(e.task):  # what a task was made with
+            common = (*common, str(vars(e.task)))
         return [str(part) for part in (*common, self.runtime.device.type, *parts)]
 
     def run(
@@ -89,13 +99,18 @@ class Workshop:
         """Samples as they are, in order, for evaluation."""
         return Feed(
             samples=samples,
-            batch_size=EVALUATION_BATCH,
+            batch_size=self._batch_size(),
             seed=0,
             normalise=self.experiment.data.normalise,
             device=str(self.runtime.device),
             shuffle=False,
             keep_raw=True,
         )
+
+    def _batch_size(self) -> int:
+        if self.experiment.data.tokens is None:
+            return EVALUATION_BATCH
+        return TEXT_BATCHES.get(self.runtime.device.type, TEXT_BATCH)
 
     def warn(self, text: str) -> None:
         """Say something loudly: now, in `results.json` and in the report."""

@@ -7,7 +7,13 @@ import numpy as np
 
 from potstill.report.answers import Answers, Bools, Floats, errors_of, probabilities
 from potstill.report.folder import RunFolder
-from potstill.report.pictures import Picture, image_picture, signal_picture, table_picture
+from potstill.report.pictures import (
+    Picture,
+    image_picture,
+    signal_picture,
+    table_picture,
+    text_picture,
+)
 
 CARDS_PER_GROUP = 8
 _TOP = 3
@@ -78,6 +84,8 @@ class Disagreements:
 def find_disagreements(run: RunFolder, answers: Answers) -> Disagreements | None:
     """Count and pick the samples on which a model is wrong; nothing without a teacher."""
     if "teacher" not in answers.by_role or "distilled" not in answers.by_role:
+        return None
+    if answers.kind == "tokens":  # whose rows are no samples
         return None
     seed = answers.first_seed()
     teacher, student = (errors_of(answers, role, seed=seed) for role in ("teacher", "distilled"))
@@ -190,7 +198,9 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     facts = run.results.data if run.results else None
     if inputs is None or facts is None or row >= len(inputs):
         return None
-    sample = inputs[row]
+    sample, texts = inputs[row], run.samples.get("texts")
+    if texts is not None and row < len(texts):
+        return text_picture(str(texts[row]))
     if facts.kind == "image" and sample.ndim == 3:
         return image_picture(sample)
     if facts.kind == "signal" and sample.ndim == 2:

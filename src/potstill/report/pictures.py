@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 MAX_PIXELS = 128  # a side; larger images are averaged down, to keep the page small
 MAX_POINTS = 240  # of a signal
 MAX_CHANNELS = 3
+MAX_LETTERS = 400  # of a text
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -25,9 +26,10 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One of: the address of an image, the lines of a signal (points of an SVG), some facts."""
+    """One of: the address of an image, the lines of a signal (points of an SVG), facts, a text."""
 
     image: str = ""
+    text: str = ""
     lines: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
 
@@ -92,6 +94,11 @@ def signal_picture(signal_CL: NDArray[np.generic]) -> Picture:
     return Picture(
         lines=tuple(" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, row, strict=True)) for row in y)
     )
+
+
+def text_picture(text: str) -> Picture:
+    """A text, cut where it is long."""
+    return Picture(text=text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 1]}…")
 
 
 def table_picture(

@@ -41,7 +41,12 @@ def _rows(output: object, num_rows: int) -> Tensor:
 
 
 def _target(batch: Batch) -> Target:
-    return Target(num_rows=len(batch), labels=batch.labels, labelled=batch.labelled)
+    return Target(
+        num_rows=len(batch),
+        labels=batch.labels,
+        labelled=batch.labelled,
+        positions=batch.positions,
+    )
 
 
 @final

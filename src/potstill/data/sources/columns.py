@@ -8,11 +8,13 @@ import numpy as np
 
 from potstill.data.arrays import Array
 from potstill.data.assembly import Raw, RawPart
+from potstill.data.language import read_columns
 from potstill.data.options import nearest
 from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
 from potstill.data.sources.request import Request
 from potstill.data.sources.tables import fit_table
+from potstill.data.sources.texts import read_texts
 from potstill.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     Raises:
         DataError: columns that are missing, ambiguous, of no use, or have cells without a value.
     """
+    if request.target_kind is TargetKind.TOKENS:
+        return read_columns(parts, request=request, name=name)
     train = parts["train"]
     labels = _label_columns(train, request.options.texts("label"))
     inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)
@@ -86,6 +90,8 @@ def _read_inputs(
     parts: Mapping[str, "Dataset"], columns: tuple[str, ...], *, request: Request, name: str
 ) -> Raw:
     train, first = parts["train"], columns[0]
+    if request.form.kind is Kind.TEXT:
+        return read_texts(parts, columns, request=request, name=name)
     if len(columns) == 1 and _is_image(train, first):
         arrays = read_pictures(
             parts,

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.data.assembly import PARTS, Raw
+from potstill.data.language import OPTIONS as LANGUAGE_OPTIONS
 from potstill.data.options import JSON, Options, nearest
 from potstill.data.sources.columns import read_parts
 from potstill.data.sources.request import Request
+from potstill.data.sources.texts import OPTIONS as TEXT_OPTIONS
 from potstill.errors import DataError, PotstillError, RecipeError, need
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 OPTIONS = frozenset(
     {"path", "files", "config", "revision", "splits", "inputs", "label"}
     | {"separator", "headerless", "channels"}
+    | TEXT_OPTIONS
+    | LANGUAGE_OPTIONS
 )
 FORMATS = {
     ".csv": "csv",
@@ -50,7 +54,9 @@ def read(request: Request) -> Raw:
     `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
     `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
-    called 0, 1, …), `channels:` 1 or 3 for images.
+    called 0, 1, …), `channels:` 1 or 3 for images. With `kind: text` one or two columns of texts
+    are read with `tokenizer:` (a folder, or a hub id with `fetch_tokenizer: true`) and cut after
+    `max_length:` tokens.
 
     Raises:
         MissingExtra: `datasets` is not installed.

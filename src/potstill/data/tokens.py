@@ -1,0 +1,144 @@
+"""Who turns texts into numbers and back: a tokenizer of Hugging Face, from a folder or the hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import DataError, need
+from potstill.functional.tokens import IGNORED
+from potstill.runtime.texts import NAMES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_LENGTH = 128
+"""Tokens a text at most, where the user says nothing."""
+
+
+@final
+class Tokens:
+    """A tokenizer: texts (or pairs of texts) to planes of numbers, and numbers to texts.
+
+    Args:
+        tokenizer: of Transformers; pads on the right from here on.
+        language: of a language model, whose third plane says where tokens of packed texts stand.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, language: bool = False) -> None:
+        tokenizer.padding_side = "right"
+        self._tokenizer, self._language = tokenizer, language
+
+    @classmethod
+    def load(cls, name: str, *, fetch: bool = False, language: bool = False) -> "Tokens":
+        """The tokenizer in a local folder, or with `fetch` that of a hub id.
+
+        Raises:
+            DataError: there is none, or it has no token to pad with (unless `language`).
+            MissingExtra: Transformers is not installed.
+        """
+        transformers = need("transformers", extra="text")
+        if not fetch and not Path(name).is_dir():
+            raise DataError(
+                f"There is no folder `{name}` with a tokenizer; give one with `data.tokenizer`, or "
+                "set `fetch_tokenizer: true` to fetch it from the hub."
+            )
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=not fetch)
+        except Exception as error:  # Transformers lets through whatever its parsers raise
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"`{name}` holds no tokenizer that Transformers reads ({first}); give another one "
+                "with `data.tokenizer`."
+            ) from error
+        if tokenizer.pad_token_id is None and not language:
+            raise DataError(
+                f"The tokenizer `{name}` has no token to pad with, which batches need; choose a "
+                "tokenizer of an encoder, or add a pad token to it."
+            )
+        return cls(tokenizer, language=language)
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """As Transformers has it."""
+        return self._tokenizer
+
+    @property
+    def pad(self) -> int:
+        """What stands in the padding, where the attention mask lets nobody see it."""
+        marks = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
+        return int(next(mark for mark in marks if mark is not None))
+
+    @property
+    def size(self) -> int:
+        """How many different tokens there are."""
+        return len(self._tokenizer)
+
+    def frame(self) -> tuple[int, ...]:
+        """The special tokens around a text; the last one stands after it.
+
+        Raises:
+            DataError: it puts none around texts.
+        """
+        ids = tuple(int(number) for number in self._tokenizer("")["input_ids"])
+        if not ids:
+            raise DataError(
+                "This tokenizer puts no special tokens around a text, and between them an encoder "
+                "is asked about tokens: take one with special tokens, or leave `table` out."
+            )
+        return ids
+
+    def padded(self, planes_NPL: NDArray[np.int32], length: int) -> NDArray[np.int32]:
+        """The same texts with more padding, `length` positions in all."""
+        num_texts, num_planes, had = planes_NPL.shape
+        wider = np.zeros((num_texts, num_planes, length), dtype=np.int32)
+        wider[:, 0] = self.pad
+        wider[:, :, :had] = planes_NPL
+        return wider
+
+    def unasked(self, labels_NL: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """The same questions with more positions at which nothing is asked."""
+        more = length - labels_NL.shape[1]
+        return np.pad(labels_NL, ((0, 0), (0, more)), constant_values=IGNORED)
+
+    def planes(
+        self, first: Sequence[str], second: Sequence[str] | None, *, max_length: int
+    ) -> tuple[NDArray[np.int32], int]:
+        """Planes `[N, P, L]` of texts or pairs, and how many of them were cut.
+
+        P is 2 for texts, 3 for pairs (with token types); L is that of the longest. Of what is
+        longer than `max_length` tokens the end is left out (of a pair, of the longer text).
+        """
+        given = (list(first),) if second is None else (list(first), list(second))
+        whole = self._tokenizer(*given, truncation=False, verbose=False)["input_ids"]
+        cut = sum(len(ids) > max_length for ids in whole)
+        encoded = self._tokenizer(
+            *given,
+            truncation=True,
+            max_length=max_length,
+            padding="longest",
+            return_attention_mask=True,
+            return_token_type_ids=second is not None,
+            return_tensors="np",
+        )
+        names = NAMES if second is not None else NAMES[:2]
+        return np.stack([encoded[name] for name in names], axis=1).astype(np.int32), cut
+
+    def texts(self, planes_NPL: NDArray[np.generic]) -> list[str]:
+        """What people read: the tokens as a model sees them, without the special ones."""
+        decoded = []
+        for planes in planes_NPL:
+            kept = planes[0][planes[1] > 0].tolist()
+            parts = [kept]
+            if len(planes) > 2 and not self._language:
+                kinds = planes[2][planes[1] > 0]
+                parts = [[t for t, k in zip(kept, kinds, strict=True) if k == i] for i in (0, 1)]
+            said = [self._tokenizer.decode(part, skip_special_tokens=True) for part in parts]
+            decoded.append(" | ".join(said))
+        return decoded
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files, for whoever runs the exported model."""
+        self._tokenizer.save_pretrained(str(folder))

@@ -11,6 +11,7 @@ from potstill.functional.closed_forms import scratch
 from potstill.functional.coarse import Kept, binned, binned_in_place, kept_classes, spread
 from potstill.functional.divergences import log_softened
 from potstill.functional.reductions import upcast
+from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
 from potstill.signals import SparseLogits
@@ -28,7 +29,8 @@ class DivergenceTerm(RowTerm):
     r"""$T^2$ times a divergence of the softmax of the logits at temperature T.
 
     A subclass is a frozen dataclass with the option `temperature` and gives `divergence`; if it
-    also gives `closed_form`, rows of lazy logits take fewer passes over memory.
+    also gives `closed_form`, rows of lazy logits take fewer passes over memory. Options of its own
+    are checked in `check_options`.
 
     A teacher that kept K classes and the mass of the others is compared over K + 1 bins; with
     every class kept this is the divergence over all of them. With sampled classes and an empty
@@ -37,6 +39,22 @@ class DivergenceTerm(RowTerm):
     """
 
     temperature: float
+
+    def __post_init__(self) -> None:
+        self.check_options()
+        check_number(self, "temperature", self.temperature, above=0)
+
+    def check_options(self) -> None:
+        """Refuse values of options other than the temperature that cannot teach.
+
+        Raises:
+            RecipeError: naming the option and what it takes.
+        """
+        return
+
+    def needs(self) -> Needs:
+        """Logits on both sides, of a teacher all or the best of them."""
+        return SOFT
 
     @abstractmethod
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:

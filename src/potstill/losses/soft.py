@@ -45,8 +45,8 @@ class KD(DivergenceTerm):
     temperature: float = 4.0
     standardise: bool = False
 
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
+    def check_options(self) -> None:
+        """Whether to standardise is true or false."""
         check_flag(self, "standardise", self.standardise)
 
     def needs(self) -> Needs:
@@ -152,13 +152,9 @@ class JSD(DivergenceTerm):
     beta: float = 0.5
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
+    def check_options(self) -> None:
+        """β lies between the ends."""
         check_number(self, "beta", self.beta, above=0, below=1)
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """β KL(p ‖ m) + (1 - β) KL(q ‖ m)."""
@@ -188,13 +184,6 @@ class ReverseKL(DivergenceTerm):
     """
 
     temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(q ‖ p)."""

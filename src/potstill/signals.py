@@ -140,6 +140,8 @@ class SparseLogits:
         tail_N: float32, the probability mass that is not kept; with the kept mass it makes 1.
         num_classes: C.
         temperature: the one that `logprobs_NK` were computed at.
+        sampled: the classes were drawn from the teacher and `logprobs_NK` are their frequencies:
+            right on average only.
     """
 
     ids_NK: Tensor
@@ -147,6 +149,7 @@ class SparseLogits:
     tail_N: Tensor
     num_classes: int
     temperature: float
+    sampled: bool = False
 
 
 AnyLogits = Logits | LazyLogits | SparseLogits

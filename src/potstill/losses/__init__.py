@@ -8,6 +8,7 @@ from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.rows import RowTerm
@@ -24,6 +25,8 @@ __all__ = [
     "NKD",
     "TERMS",
     "WTTM",
+    "AdaptiveKL",
+    "AlphaBeta",
     "ArithmeticTerm",
     "BinaryCrossEntropy",
     "BinaryKD",

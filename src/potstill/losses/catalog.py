@@ -12,6 +12,7 @@ from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
@@ -32,6 +33,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "skew_kl": SkewKL,
         "skew_reverse_kl": SkewReverseKL,
         "total_variation": TotalVariation,
+        "alpha_beta": AlphaBeta,
+        "adaptive_kl": AdaptiveKL,
         "dist": DIST,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,

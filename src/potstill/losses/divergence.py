@@ -33,9 +33,9 @@ class DivergenceTerm(RowTerm):
     are checked in `check_options`.
 
     A teacher that kept K classes and the mass of the others is compared over K + 1 bins; with
-    every class kept this is the divergence over all of them. With sampled classes and an empty
-    tail, the gradient of the forward divergence is q - t with the sampled frequencies t, which is
-    unbiased.
+    every class kept this is the divergence over all of them. With sampled classes the gradient of
+    forward KL is q - t with the sampled frequencies t, which is unbiased; other divergences are not
+    linear in the teacher and refuse samples (`follows_samples`).
     """
 
     temperature: float
@@ -55,6 +55,10 @@ class DivergenceTerm(RowTerm):
     def needs(self) -> Needs:
         """Logits on both sides, of a teacher all or the best of them."""
         return SOFT
+
+    def follows_samples(self) -> bool:
+        """Whether classes sampled from the teacher give the right gradient on average."""
+        return False
 
     @abstractmethod
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
@@ -111,15 +115,23 @@ class DivergenceTerm(RowTerm):
         return losses_N * self.temperature**2, gradient_NC.mul_(self.temperature)
 
     def _kept(self, teacher: SparseLogits) -> Kept:
-        if teacher.temperature != self.temperature:
-            raise HandshakeError(f"`{self.name}`: {wrong_temperature(self, teacher.temperature)}")
+        problem = wrong_for(self, teacher)
+        if problem is not None:
+            raise HandshakeError(f"`{self.name}`: {problem}")
         return kept_classes(teacher.ids_NK, teacher.logprobs_NK, teacher.tail_N)
 
 
-def wrong_temperature(term: DivergenceTerm, stored: float) -> str:
-    """The sentence for a teacher whose log-probabilities were computed at another temperature."""
-    return (
-        f"it has temperature {term.temperature:g}, and the log-probabilities that the teacher "
-        f"kept were computed at {stored:g}; set temperature={stored:g}, or label again at "
-        f"{term.temperature:g}."
-    )
+def wrong_for(term: DivergenceTerm, kept: SparseLogits) -> str | None:
+    """Why a term cannot follow these kept classes, in a sentence; `None` if it can."""
+    if kept.temperature != term.temperature:
+        return (
+            f"it has temperature {term.temperature:g}, and the log-probabilities that the teacher "
+            f"kept were computed at {kept.temperature:g}; set temperature={kept.temperature:g}, or "
+            f"label again at {term.temperature:g}."
+        )
+    if kept.sampled and not term.follows_samples():
+        return (
+            "the teacher's classes were sampled, which is right on average for forward KL alone; "
+            "use kd, or label again with the best classes and a tail."
+        )
+    return None

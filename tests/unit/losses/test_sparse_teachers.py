@@ -244,6 +244,23 @@ def test_the_mean_gradient_over_draws_is_the_dense_one() -> None:
     torch.testing.assert_close(gradient.mean(0), dense[0], rtol=0, atol=4 * 0.5 / math.sqrt(draws))
 
 
+SAMPLES = {L.KD(temperature=1), L.AlphaBeta(alpha=1, beta=0), L.JSD(beta=0, scale="even")}
+
+
+@pytest.mark.parametrize("case", DIVERGENCES, ids=str)
+def test_samples_are_for_forward_kl_alone(case: Case) -> None:
+    best = kept(logits(seed=2), 2, case.term.temperature)
+    student, drawn = logits(seed=1), Signals(replace(best, sampled=True))
+    if isinstance(case.term, L.KD) or repr(case.term) in {repr(term) for term in SAMPLES}:
+        assert torch.equal(
+            evaluate(case.term, student, drawn)[1], evaluate(case.term, student, Signals(best))[1]
+        )
+        return
+
+    with pytest.raises(HandshakeError, match="were sampled, which is right on average for forward"):
+        evaluate(case.term, student, drawn)
+
+
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
 def test_another_temperature_is_refused(lazy: bool) -> None:
     student = LazyLogits(torch.randn(N, 3), nn.Linear(3, C)) if lazy else Logits(logits(seed=1))

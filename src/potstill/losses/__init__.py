@@ -3,6 +3,7 @@
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
+from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.features import Distance, FeatureTerm, Hint
@@ -24,6 +25,7 @@ __all__ = [
     "KD",
     "NKD",
     "TERMS",
+    "ULD",
     "WTTM",
     "AdaptiveKL",
     "AlphaBeta",
@@ -32,6 +34,7 @@ __all__ = [
     "BinaryKD",
     "BinaryProbabilityMSE",
     "CrossEntropy",
+    "CrossTokenizerKD",
     "Distance",
     "DivergenceTerm",
     "FeatureTerm",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from potstill.errors import RecipeError
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.correlation import DIST
+from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
@@ -35,6 +36,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "total_variation": TotalVariation,
         "alpha_beta": AlphaBeta,
         "adaptive_kl": AdaptiveKL,
+        "cross_tokenizer_kd": CrossTokenizerKD,
+        "uld": ULD,
         "dist": DIST,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,

@@ -124,6 +124,20 @@ def test_lazy_logits_give_the_same(case: Case, chunk_rows: int) -> None:
         torch.testing.assert_close(got, expected, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+def test_terms_on_labels_do_not_ask_what_the_teacher_kept(lazy: bool) -> None:
+    leaf, head = torch.randn(N, 3).requires_grad_(), nn.Linear(3, C)
+    student = LazyLogits(leaf, head, chunk_rows=2) if lazy else Logits(head(leaf))
+    objective = 0.5 * L.KD(temperature=1) + 0.5 * L.CrossEntropy()
+
+    loss = objective(
+        Signals(student), Signals(kept(logits(seed=2), 2, 1)), Target(N, torch.arange(N) % C)
+    ).loss
+    loss.backward()
+
+    assert torch.isfinite(leaf.grad).all()
+
+
 @pytest.mark.parametrize("case", DIVERGENCES, ids=str)
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
 def test_empty_places_mean_nothing(case: Case, lazy: bool) -> None:

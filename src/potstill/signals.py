@@ -282,6 +282,8 @@ class Target:
         labelled: `[N]` bool, which rows carry a label; `None` means all valid ones.
         positions: `[N, L]` bool, of samples that are padded to L positions, which of them count in
             layers that answer position by position; `None` means all.
+        logprobs: `[N]` float32, of labels that a student drew itself, the log-probability that each
+            was drawn with; NaN for labels that were not drawn.
     """
 
     num_rows: int
@@ -289,6 +291,7 @@ class Target:
     valid: Tensor | None = None
     labelled: Tensor | None = None
     positions: Tensor | None = None
+    logprobs: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

@@ -13,6 +13,7 @@ from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.rows import RowTerm
+from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
@@ -42,11 +43,13 @@ __all__ = [
     "Hint",
     "Huber",
     "LogitMSE",
+    "MiniLLM",
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
     "ReverseKL",
     "RowTerm",
+    "SampledReverseKL",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",

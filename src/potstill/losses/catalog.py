@@ -15,6 +15,7 @@ from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
+from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
@@ -38,6 +39,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "adaptive_kl": AdaptiveKL,
         "cross_tokenizer_kd": CrossTokenizerKD,
         "uld": ULD,
+        "sampled_reverse_kl": SampledReverseKL,
+        "mini_llm": MiniLLM,
         "dist": DIST,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,

@@ -235,7 +235,8 @@ class _Walk:
                 logits_RC[part] = gradient_BC
 
     def _note(self, block: slice, student_BC: Tensor, teacher: AnyRows, losses_JM: Tensor) -> None:
-        for (term, _, mask_M, _), losses_M in zip(self._terms, losses_JM, strict=True):
+        for (whole, _, mask_M, _), losses_M in zip(self._terms, losses_JM, strict=True):
+            term = whole.at(self._rows_of(block))
             labels = self._labels_of(term, block)
             losses_B = losses_of_rows(term, student_BC, _asked_for(term, teacher), labels)
             losses_M[block] = losses_B if mask_M is None else losses_B.where(mask_M[block], 0)
@@ -246,9 +247,9 @@ class _Walk:
         """The gradient of the scaled sum of all terms by the logits of a block."""
         total_BC: Tensor | None = None
         for scaled, factor, losses_M in zip(self._terms, self._factors, losses_JM, strict=True):
-            labels = self._labels_of(scaled.term, block)
-            rows = _asked_for(scaled.term, teacher)
-            losses_B, gradient_BC = gradients_of_rows(scaled.term, student_BC, rows, labels)
+            term = scaled.term.at(self._rows_of(block))
+            labels, rows = self._labels_of(term, block), _asked_for(term, teacher)
+            losses_B, gradient_BC = gradients_of_rows(term, student_BC, rows, labels)
             if scaled.mask_M is not None:
                 left_out_B = ~scaled.mask_M[block]
                 losses_B = losses_B.masked_fill(left_out_B, 0)
@@ -258,6 +259,10 @@ class _Walk:
             total_BC = gradient_BC if total_BC is None else total_BC.add_(gradient_BC)
         assert total_BC is not None, "a walk has terms"
         return total_BC
+
+    def _rows_of(self, block: slice) -> slice | Tensor:
+        """Which of the N rows a block has."""
+        return block if self._index_M is None else self._index_M[block]
 
     def _labels_of(self, term: RowTerm, block: slice) -> Tensor:
         return pick(self._labels, None, block) if term.needs().labels else ABSENT

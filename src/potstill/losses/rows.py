@@ -123,6 +123,10 @@ class RowTerm(ArithmeticTerm):
         """The same term, knowing what its rows must know of each other; most need nothing."""
         return self
 
+    def at(self, rows: slice | Tensor) -> "RowTerm":
+        """What `beside` gave, for some of the rows."""
+        return self
+
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum of the rows that count, and their number."""

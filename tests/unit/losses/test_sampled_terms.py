@@ -102,9 +102,7 @@ def test_lazy_logits_give_the_same_and_rows_not_drawn_are_left_out(term, chunk_r
     drawn[[2, 7]] = torch.nan
     valid = torch.arange(rows) != 4
     samples = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])
-    target = Target(rows, labels, valid, logprobs=drawn)
-    if hasattr(target, "samples"):
-        target = Target(rows, labels, valid, logprobs=drawn, samples=samples)
+    target = Target(rows, labels, valid, logprobs=drawn, samples=samples)
     found = []
     for lazy in (True, False):
         leaf = states.clone().requires_grad_()
@@ -141,8 +139,9 @@ def test_a_teacher_that_scores_the_drawn_token_alone_will_do() -> None:
 
 
 def test_samples_and_other_temperatures_are_refused() -> None:
-    labels, target = torch.zeros(2).long(), Target(2, torch.zeros(2).long(), logprobs=-torch.ones(2))
-    kept = SparseLogits(labels[:, None], -torch.ones(2, 1), 1 - torch.ones(2, 1)[:, 0].neg().exp(), C, 2.0)
+    labels, ones = torch.zeros(2).long(), torch.ones(2)
+    target = Target(2, labels, logprobs=-ones)
+    kept = SparseLogits(labels[:, None], -ones[:, None], 1 - (-ones).exp(), C, 2.0)
     for term in (L.SampledReverseKL(), L.MiniLLM()):
         with pytest.raises(HandshakeError):
             gradient(term, logits(2, seed=1), kept, target)

@@ -25,6 +25,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
     Use,
 )
+from potstill.pipeline.tokenising import OtherTokens
 from potstill.protocols import LogitKind, Task
 from potstill.recipe import (
     CodecSpec,
@@ -71,6 +72,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     """
     task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
+    if isinstance(task, CausalLM):
+        task = CausalLM(vocabulary=data.num_outputs)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
         name=recipe.name,
@@ -216,6 +219,8 @@ def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
     """That of the first model of Transformers, teacher before student."""
     models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    if recipe.teacher.model is not None and recipe.teacher.tokenizer is not None:
+        models = [recipe.student.model]  # the teacher's tokens are its own
     for model in models:
         if model.source == "hf" and model.name:
             return {
@@ -289,12 +294,13 @@ def _module(
     model = spec.model
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
+    other = _other_tokens(spec, task)
     config = ModelConfig(
         source=model.source,
         name=model.name,
         options=options,
         input_shape=data.input_shape,
-        num_outputs=outputs or data.num_outputs,
+        num_outputs=outputs or (data.num_outputs if other is None else other.vocabulary.size),
         purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
@@ -306,9 +312,11 @@ def _module(
             "Give `teacher.train`, or weights with `source: file`."
         )
     module = made.make(0)
-    teacher: Teacher = ModuleTeacher(module, task)
+    teacher: Teacher = ModuleTeacher(module, task if other is None else other.task)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
+    if other is not None:
+        teacher = other.around(teacher, data)
     return GivenTeacher(
         teacher=teacher,
         name=made.name,
@@ -316,6 +324,20 @@ def _module(
         module=module,
         config=config,
     )
+
+
+def _other_tokens(spec: MemberSpec, task: Task) -> OtherTokens | None:
+    if spec.tokenizer is None:
+        if spec.markers:
+            raise RecipeError("`teacher.markers` is for teachers with a `tokenizer` of their own.")
+        return None
+    if spec.train is not None:
+        raise RecipeError(
+            "A teacher with a `tokenizer` of its own cannot be trained in the run, whose data are "
+            "in the student's tokens; give a trained one, or leave `teacher.tokenizer` out."
+        )
+    fetch = spec.model.options.get("pretrained") is True
+    return OtherTokens.load(spec.tokenizer, fetch=fetch, markers=spec.markers, task=task)
 
 
 def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:

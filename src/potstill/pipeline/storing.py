@@ -144,6 +144,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
         )
     if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
         return "the objective asks the teacher nothing."
+    if teacher.offers().logits is LogitKind.FOREIGN:
+        return "the teacher has other tokens than the student, which no store holds yet."
     if teacher.offers().logits is LogitKind.SPARSE:
         return "the teacher's logits are sparse already: it is a store, or reads one."
     return None

@@ -51,11 +51,10 @@ from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression | CausalLM]] = {
+_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
-    "causal_lm": CausalLM,
 }
 _KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
@@ -70,10 +69,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
-    if isinstance(task, CausalLM):
-        task = CausalLM(vocabulary=data.num_outputs)
+    task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
         name=recipe.name,
@@ -96,6 +93,15 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         track=recipe.track,
         recipe=recipe.to_yaml(),
     )
+
+
+def _task(recipe: Recipe, data: DataSet) -> Task:
+    reduction = recipe.distill.reduction
+    if recipe.task == "causal_lm":
+        return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
+    if reduction != "token":
+        raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    return _TASKS[recipe.task]()
 
 
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.functional.divergences import LOG_TINY, log_softened, reverse_kl
-from potstill.functional.reductions import upcast
+from potstill.functional.reductions import keep_rows, upcast
 from potstill.losses.checks import check_flag, check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
@@ -46,11 +46,12 @@ class _DrawnTerm(RowTerm):
             check_number(self, "clip", self.clip, above=0, below=1)
 
     def count(self, target: Target) -> Tensor | int:
-        """The rows whose token was drawn."""
+        """The rows whose token was drawn, or their weights."""
         if target.labels is None:
             return 0
         drawn_N, mask_N = ~_drawn(self, target).isnan(), target.mask(labels=True)
-        return (drawn_N if mask_N is None else drawn_N & mask_N).sum()
+        drawn_N = drawn_N if mask_N is None else drawn_N & mask_N
+        return (drawn_N if target.weights is None else keep_rows(target.weights, drawn_N)).sum()
 
     @abstractmethod
     def losses(

@@ -9,6 +9,7 @@ from potstill.losses import CrossEntropy, Objective, weighted
 from potstill.protocols import Task
 from potstill.signals import Batch, Signals, Target
 from potstill.tasks.token_rows import (
+    Reduction,
     digest_of_rows,
     token_metrics,
     token_signals,
@@ -29,6 +30,7 @@ class CausalLM(Task):
     Args:
         vocabulary: how many tokens the tokenizer has. Columns of a head beyond, which pad its width
             and differ between models of one family, are left out; `None` takes all of them.
+        reduction: `token` averages losses over all that is asked, `sequence` over texts.
     """
 
     kind = "tokens"
@@ -36,7 +38,10 @@ class CausalLM(Task):
     primary = "perplexity"
     higher_is_better = False
 
-    def __init__(self, *, vocabulary: int | None = None) -> None:
+    def __init__(
+        self, *, reduction: Reduction | str = Reduction.TOKEN, vocabulary: int | None = None
+    ) -> None:
+        self.reduction = Reduction(reduction)
         self.vocabulary = vocabulary
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
@@ -45,7 +50,7 @@ class CausalLM(Task):
 
     def target(self, batch: Batch) -> Target:
         """The same rows, and whose they are."""
-        return token_target(batch)
+        return token_target(batch, reduction=self.reduction)
 
     def digest(self, signals: Signals, target: Target) -> Tensor:
         """`[N, 3]`: see `token_rows`."""

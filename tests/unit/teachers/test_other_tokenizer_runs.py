@@ -97,7 +97,7 @@ def test_it_runs(place: Path, tmp_path: Path) -> None:
         ({"teacher": {"markers": {"<|no|>": "</s>"}}}, "no special token of the student"),
         (
             {"teacher": {"markers": {"a": "b"}, "tokenizer": None}},
-            "for teachers with a `tokenizer`",
+            "for teachers with a `token",
         ),
         ({"teacher": {"tokenizer": "nowhere"}}, "no folder `nowhere` with a tokenizer"),
     ],

@@ -280,12 +280,15 @@ def following(
         gamma: from 0 to 1.
         normalise: divide by the number of rows that are added up.
     """
-    _, lengths_S = samples_N.unique_consecutive(return_counts=True)
+    if not len(samples_N):
+        return gained_N
+    changes_N = samples_N.diff(prepend=samples_N[:1]) != 0
+    lengths_S = changes_N.cumsum(0).bincount()
     starts_S = lengths_S.cumsum(0) - lengths_S
     place_N = torch.arange(len(samples_N), device=samples_N.device)
     place_N = place_N - starts_S.repeat_interleave(lengths_S)
     row_N = torch.arange(len(lengths_S), device=samples_N.device).repeat_interleave(lengths_S)
-    longest = int(lengths_S.max()) if len(lengths_S) else 0
+    longest = int(lengths_S.max())
     size = (len(lengths_S), longest)
     gained_SL = gained_N.new_zeros(size).index_put((row_N, place_N), gained_N)
     counts_SL = gained_N.new_zeros(size).index_put((row_N, place_N), counts_N.to(gained_N))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -49,7 +50,7 @@ class OtherTokens:
             tokenizer=Tokens.load(name, fetch=fetch, language=True).tokenizer, markers=markers
         )
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The teacher's tokens."""
         return Vocabulary.of(self.tokenizer)

@@ -52,6 +52,7 @@ def token_target(batch: Batch) -> Target:
     return Target(
         num_rows=len(chosen.index_N),
         labels=chosen.labels_N,
+        labelled=None if batch.labelled is None else batch.labelled[chosen.samples_N],
         samples=chosen.samples_N,
         positions=batch.positions,
     )

@@ -16,8 +16,8 @@ class OnPolicy:
     arXiv:2306.13649, without its coin: λ is a share of each batch.
 
     Args:
-        fraction: λ, of the samples of every batch, so that steps take equally long. Where λB is no whole number, neighbouring steps differ by one sample.
-            With `replay` it is where the fraction starts.
+        fraction: λ, of the samples of every batch, so that steps take equally long. Where λB is
+            no whole number, steps differ by one sample. With `replay` it is where λ starts.
         after: share of all steps that pass before the first on-policy sample.
         sampling: how the student writes.
         prompt_tokens: of texts without a question, how many first tokens are the prompt; of
@@ -38,7 +38,7 @@ class OnPolicy:
         for name, ok, expected in (
             ("fraction", 0 <= self.fraction <= 1, "from 0 to 1"),
             ("after", 0 <= self.after <= 1, "a share of all steps, from 0 to 1"),
-            ("prompt_tokens", (self.prompt_tokens or 1) >= 1, "at least 1"),
+            ("prompt_tokens", self.prompt_tokens is None or self.prompt_tokens >= 1, "at least 1"),
         ):
             if not ok:
                 raise RecipeError(f"`{name}` is {getattr(self, name)!r}; it must be {expected}.")

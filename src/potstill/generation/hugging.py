@@ -31,10 +31,19 @@ class HuggingFaceEngine(Engine):
         ends: the tokens that end a continuation, any of them.
         pad: what fills up; of no consequence, since attention leaves it out.
         rows: prompts that are written together, at most.
+        vocabulary: how many tokens there are; a head that was padded to more never writes those.
     """
 
-    def __init__(self, *, ends: Sequence[int], pad: int, rows: int = ROWS) -> None:
+    def __init__(
+        self,
+        *,
+        ends: Sequence[int],
+        pad: int,
+        rows: int = ROWS,
+        vocabulary: int | None = None,
+    ) -> None:
         self._ends, self._pad, self._rows = tuple(ends), pad, rows
+        self._vocabulary = vocabulary
 
     def write(
         self,
@@ -72,11 +81,17 @@ class HuggingFaceEngine(Engine):
                 inputs=ids,
                 attention_mask=mask,
                 generation_config=config,
-                logits_processor=[] if choice is None else [choice],
+                logits_processor=[self._known, *([] if choice is None else [choice])],
             )
         assert isinstance(both, Tensor), "no dictionary was asked for"
         new = both[:, width:]
         return self._cut(new, None if choice is None else choice.logprobs())
+
+    def _known(self, _ids: Tensor, scores: Tensor) -> Tensor:
+        """A logits processor: nothing beyond the vocabulary is possible."""
+        if self._vocabulary is not None and scores.shape[1] > self._vocabulary:
+            scores[:, self._vocabulary :] = -torch.inf
+        return scores
 
     def _config(self, sampling: Sampling, *, room: int | None) -> "GenerationConfig":
         transformers = need("transformers", extra="text")

@@ -36,12 +36,19 @@ class VllmEngine(Engine):
         ends: the tokens that end a continuation, any of them.
         pad: what fills up.
         options: of `vllm.LLM`, for example `{"gpu_memory_utilization": 0.3}`.
+        vocabulary: how many tokens there are; a head that was padded to more never writes those.
     """
 
     def __init__(
-        self, *, ends: Sequence[int], pad: int, options: dict[str, object] | None = None
+        self,
+        *,
+        ends: Sequence[int],
+        pad: int,
+        options: dict[str, object] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self._ends, self._pad, self._options = tuple(ends), pad, dict(options or {})
+        self._vocabulary = vocabulary
         self._folder: Path | None = None
         self._llm: Any = None  # vllm.LLM, which is not installed where types are checked
 
@@ -68,7 +75,10 @@ class VllmEngine(Engine):
         for row, prompt in enumerate(prompts):
             if not len(prompt):
                 raise DataError(f"Prompt {row} has no tokens; a model needs one at least.")
-        self._show(vllm, writer_in(model))
+        inner = writer_in(model)
+        self._show(vllm, inner)
+        known = self._vocabulary
+        is_padded = known is not None and known < inner.config.vocab_size
         names = torch.tensor(range(len(prompts)) if keys is None else list(keys))
         seeds = Draws.of(seed, names, torch.zeros_like(names)).keys & 0x7FFFFFFF
         requests = [
@@ -80,6 +90,7 @@ class VllmEngine(Engine):
                 seed=own if sampling.draws else None,
                 logprobs=0 if sampling.draws else None,  # of the chosen token alone
                 stop_token_ids=list(self._ends),
+                allowed_token_ids=list(range(known or 0)) if is_padded else None,
                 ignore_eos=True,  # our ends count, not those of the model's settings
                 detokenize=False,
             )

@@ -106,7 +106,7 @@ class Pipeline:
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        student = (e.student.key, e.learning, e.objective, e.seeds, e.export, e.on_policy)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -168,6 +168,7 @@ class Pipeline:
                     objective=self._scratch_objective() if source is None else e.objective,
                     teacher=None if source is None else source.teacher,
                     views=None if source is None else source.views,
+                    on_policy=None if source is None else e.on_policy,
                     pace=pace,
                 ),
             )

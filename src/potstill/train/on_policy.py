@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from potstill.errors import RecipeError
-from potstill.generation import Sampling
+from potstill.generation import EngineName, Sampling
 from potstill.train.replay import Replay
 
 
@@ -23,6 +23,7 @@ class OnPolicy:
         prompt_tokens: of texts without a question, how many first tokens are the prompt; of
             samples with an answer, the prompt is what stands before the (last) answer.
         replay: what is written is used again; `None` for never.
+        engine: what lets the student write.
 
     Raises:
         RecipeError: a value out of range.
@@ -33,6 +34,7 @@ class OnPolicy:
     sampling: Sampling = field(default_factory=Sampling)
     prompt_tokens: int | None = None
     replay: Replay | None = None
+    engine: EngineName = EngineName.TRANSFORMERS
 
     def __post_init__(self) -> None:
         for name, ok, expected in (

@@ -128,7 +128,7 @@ def writer_in(model: nn.Module) -> "PreTrainedModel":
     """
     for part in model.modules():
         if callable(getattr(part, "generate", None)) and hasattr(part, "generation_config"):
-            return part  # type: ignore[return-value]
+            return part
     raise ModelError(
         f"A {type(model).__name__} cannot write: generation needs a causal language model of "
         "Transformers (`source: hf`)."

@@ -36,8 +36,8 @@ def replaced(batch: Batch, samples: Mapping[int, Sample], *, pad: int) -> Batch:
     inputs[:, 0, batch.inputs.shape[2] :] = pad
     labels = _wider(labels, width, fill=IGNORED)
     logprobs = torch.full(labels.shape, torch.nan, device=labels.device)
-    labelled = torch.ones(len(batch), dtype=torch.bool) if batch.labelled is None else None
-    labelled = batch.labelled.clone() if labelled is None else labelled.to(labels.device)
+    everywhere = torch.ones(len(batch), dtype=torch.bool, device=labels.device)
+    labelled = everywhere if batch.labelled is None else batch.labelled.clone()
     for row, sample in samples.items():
         length, start = len(sample.tokens), sample.start
         tokens = sample.tokens.to(labels.device)

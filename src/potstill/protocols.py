@@ -36,6 +36,7 @@ class Needs:
     teacher_logits: bool = False
     raw_teacher_logits: bool = False  # not only log-probabilities
     sparse_teacher: bool = False  # the teacher's kept classes and their tail will do
+    foreign_teacher: bool = False  # a teacher with other tokens, brought to the student's rows
     labels: bool = False
     class_labels: bool = False  # one class a row, as numbers 0..C-1 (no soft or multi-label rows)
     student_layers: tuple[str, ...] = ()

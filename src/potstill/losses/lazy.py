@@ -76,6 +76,7 @@ def _in_one_pass(
     active = [term for (term, _), absent in zip(terms, absents, strict=True) if not absent]
     for term in active:
         check_rows(term, logits, teacher.logits, target)
+    terms = [(term.beside(logits, teacher.logits, target), scale) for term, scale in terms]
     index_M, labelled_M = _rows_that_count(active, target)
     labels = ABSENT
     if target.labels is not None and any(term.needs().labels for term in active):
@@ -91,7 +92,7 @@ def _in_one_pass(
         index_M=index_M,
         chunk_rows=logits.chunk_rows,
     )
-    return evaluate(logits.hidden_ND, logits.head.weight, logits.head.bias, work)
+    return evaluate(logits.hidden_ND, logits.weight, logits.bias, work)
 
 
 def _rows_that_count(

@@ -184,6 +184,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         teacher_logits=any(need.teacher_logits for need in each),
         raw_teacher_logits=any(need.raw_teacher_logits for need in each),
         sparse_teacher=all(need.sparse_teacher for need in each if need.teacher_logits),
+        foreign_teacher=all(need.foreign_teacher for need in each if need.teacher_logits),
         labels=any(need.labels for need in each),
         class_labels=any(need.class_labels for need in each),
         student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),

@@ -185,7 +185,7 @@ def read_rows(term: ArithmeticTerm, student: Signals, teacher: Signals, target: 
         HandshakeError: something is missing or the shapes do not belong together.
     """
     needs = term.needs()
-    mask_N = target.mask(labels=needs.labels)
+    mask_N = target.mask(labels=needs.labelled_rows)
     check_rows(term, student.logits, teacher.logits, target)
     student_NC = upcast(_dense(term, student.logits, of="student"))
     teacher_rows: AnyRows = ABSENT

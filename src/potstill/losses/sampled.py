@@ -27,6 +27,7 @@ _DENSE = Needs(
     teacher_logits=True,
     labels=True,
     class_labels=True,
+    drawn=True,
     min_classes=2,
     kinds=ONE_OF_MANY,
 )
@@ -49,7 +50,7 @@ class _DrawnTerm(RowTerm):
         """The rows whose token was drawn."""
         if target.labels is None:
             return 0
-        drawn_N, mask_N = ~_drawn(self, target).isnan(), target.mask(labels=True)
+        drawn_N, mask_N = ~_drawn(self, target).isnan(), target.valid
         return (drawn_N if mask_N is None else drawn_N & mask_N).sum()
 
     @abstractmethod

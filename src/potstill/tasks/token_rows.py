@@ -54,6 +54,7 @@ def token_target(batch: Batch) -> Target:
         labels=chosen.labels_N,
         labelled=None if batch.labelled is None else batch.labelled[chosen.samples_N],
         samples=chosen.samples_N,
+        logprobs=None if batch.logprobs is None else batch.logprobs.flatten()[chosen.index_N],
         positions=batch.positions,
     )
 

@@ -18,6 +18,7 @@ from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
 from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.record import Record
+from potstill.train.replaced import undrawn
 from potstill.train.rollout import Rollout, Spent
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
 
@@ -118,6 +119,8 @@ class Distiller:
         """
         self.runtime.launch()
         device = self.runtime.device
+        if self.rollout is not None:
+            batch = undrawn(batch)
         self.student.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
@@ -191,6 +194,8 @@ class Distiller:
         """The batch with what the student writes in it, of this process's rows."""
         if self.rollout is None:
             return batch
+        if self.objective.needs().drawn:
+            batch = undrawn(batch)
         rank, ranks = self.runtime.rank, self.runtime.world_size
         with self.runtime.autocast():
             return self.rollout(batch, self.student, step=self.steps_done, rank=rank, ranks=ranks)

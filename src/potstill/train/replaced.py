@@ -63,6 +63,14 @@ def replaced(batch: Batch, samples: Mapping[int, Sample], *, pad: int) -> Batch:
     )
 
 
+def undrawn(batch: Batch) -> Batch:
+    """The batch as one of which the student drew nothing, for terms on what it draws."""
+    labels = batch.labels
+    if batch.logprobs is not None or labels is None or labels.ndim != 2:
+        return batch
+    return replace(batch, logprobs=torch.full(labels.shape, torch.nan, device=labels.device))
+
+
 def _wider(tensor: Tensor, width: int, *, fill: int) -> Tensor:
     """A copy with more positions."""
     return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]), value=fill).clone()

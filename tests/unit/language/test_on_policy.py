@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from potstill.data import Feed, Normalise, Samples
-from potstill.errors import DataError, Interrupted, RecipeError
+from potstill.errors import DataError, HandshakeError, Interrupted, RecipeError
 from potstill.functional.tokens import IGNORED, next_tokens
 from potstill.generation import HuggingFaceEngine, Sampling
-from potstill.losses import KD, CrossEntropy, ReverseKL
+from potstill.losses import KD, CrossEntropy, MiniLLM, ReverseKL, SampledReverseKL
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch
 from potstill.tasks import CausalLM
@@ -489,3 +489,59 @@ def test_a_replay_in_several_processes_is_refused() -> None:
 def test_settings_out_of_range_are_refused(kind, wrong) -> None:
     with pytest.raises(RecipeError, match=next(iter(wrong))):
         kind(**wrong)
+
+
+# Terms on what was drawn
+
+
+@pytest.mark.parametrize("term", [SampledReverseKL(), MiniLLM(gamma=0.0)])
+def test_terms_on_drawn_tokens_learn_from_the_rows_that_the_student_wrote(term) -> None:
+    batch, student, teacher = questions(), model(seed=1), model(seed=2, width=32)
+    made = rollout(fraction=0.5)(batch, student, step=0)
+    trained = distiller(roll=None, student=student, objective=term + 0.5 * CrossEntropy())
+    trained.prepare(made)
+
+    _, found = trained.gradients(made)
+
+    exact, judge = student.double(), teacher.double().eval()
+    exact.zero_grad()
+    total, labels, counts = torch.zeros((), dtype=torch.float64), 0.0, [0, 0]
+    for row in range(len(made)):
+        alone = made.inputs[row : row + 1, :, : int(made.inputs[row, 1].sum())]
+        q, p = exact(alone)[0].log_softmax(-1), judge(alone)[0].log_softmax(-1).detach()
+        for place in (made.labels[row] != IGNORED).nonzero()[:, 0].tolist():
+            drawn, token = not made.labelled[row], made.labels[row, place]
+            counts[drawn] += 1
+            if not drawn:
+                labels = labels - q[place, token]
+            elif isinstance(term, MiniLLM):  # nothing that follows counts
+                total = total + (q[place].exp() * (q[place] - p[place])).sum()
+            else:
+                weight = (q[place, token] - made.logprobs[row, place].double()).exp()
+                total = total - weight * (p[place, token] - q[place, token]).detach()
+    (total / counts[1] + 0.5 * labels / counts[0]).backward()
+    expected = [p.grad for p in exact.parameters() if p.grad is not None]
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_terms_on_drawn_tokens_wait_for_the_first_of_them() -> None:
+    roll = rollout(fraction=1.0, after=0.5, total=4)
+    trained = distiller(roll=roll, objective=SampledReverseKL(clip=0.2))
+    trained.prepare(questions())
+    before = weights(trained)
+
+    losses = []
+    for step in range(3):
+        losses.append(float(trained.step(questions(seed=step))["loss"]))
+        if step == 1:
+            assert_same(weights(trained), before)
+
+    assert losses[:2] == [0.0, 0.0]
+    assert losses[2] != 0.0
+    assert not torch.equal(weights(trained)[0], before[0])
+
+
+def test_terms_on_drawn_tokens_are_refused_off_policy() -> None:
+    with pytest.raises(HandshakeError, match="on_policy"):
+        distiller(roll=None, objective=SampledReverseKL()).prepare(questions())

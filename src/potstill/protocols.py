@@ -25,6 +25,7 @@ class LogitKind(StrEnum):
     RAW = "raw logits"
     LOGPROBS = "log-probabilities"  # right up to a constant a row: enough for any softmax
     SPARSE = "sparse log-probabilities"
+    FOREIGN = "logits of other tokens"
     VALUES = "regression values"
 
 

@@ -202,7 +202,7 @@ class MiniLLM(_DrawnTerm):
     r"""Reverse KL of whole answers: each step summed exactly, what follows from it by sampling.
 
     Formula: $T^2 [\mathrm{KL}(q \,\|\, p)_t - \frac{q_y}{\bar q_y} R_{t+1}]$ with
-        $R_{t+1} = \sum_{t' > t} \gamma^{t' - t - 1} (\log p_{y_{t'}} - \log q_{y_{t'}})$ over the
+        $R_{t+1} = \sum_{t' > t} \gamma^{t' - t} (\log p_{y_{t'}} - \log q_{y_{t'}})$ over the
         rest of the answer, taken as a constant, and divided by the number of its tokens if
         `normalise` is set.
     Shapes: logits `[N, C]` on both sides; labels `[N]`; the rows of an answer in order.
@@ -271,7 +271,7 @@ class MiniLLM(_DrawnTerm):
 def following(
     gained_N: Tensor, counts_N: Tensor, samples_N: Tensor, gamma: float, *, normalise: bool
 ) -> Tensor:
-    """`[N]`: Σ γ^(t' - t - 1) of what later rows of the same sample gained.
+    """`[N]`: Σ γ^(t' - t) of what later rows of the same sample gained.
 
     Args:
         gained_N: of each row; 0 where it does not count.
@@ -291,7 +291,7 @@ def following(
     counts_SL = gained_N.new_zeros(size).index_put((row_N, place_N), counts_N.to(gained_N))
     sums_SL, many_SL = torch.zeros_like(gained_SL), torch.zeros_like(gained_SL)
     for step in range(longest - 2, -1, -1):
-        sums_SL[:, step] = gained_SL[:, step + 1] + gamma * sums_SL[:, step + 1]
+        sums_SL[:, step] = gamma * (gained_SL[:, step + 1] + sums_SL[:, step + 1])
         many_SL[:, step] = counts_SL[:, step + 1] + many_SL[:, step + 1]
     if normalise:
         sums_SL = sums_SL / many_SL.clamp(min=1)

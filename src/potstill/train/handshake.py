@@ -90,6 +90,11 @@ def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
             "it needs the teacher's logits of all classes, and this teacher gives the best ones "
             "and a tail. Use kd, or store all classes."
         )
+    if needs.teacher_logits and not needs.foreign_teacher and offered.logits is LogitKind.FOREIGN:
+        yield (
+            "it needs a teacher with the student's tokens, and this one has a tokenizer of its "
+            "own. Use cross_tokenizer_kd or uld."
+        )
     if needs.raw_teacher_logits and offered.logits is LogitKind.LOGPROBS:
         yield (
             "it needs raw logits, and the teacher gives log-probabilities (which differ by an "

@@ -27,9 +27,9 @@ def common_tokens(
     taken = set(pairs.values())
     theirs = _by_piece(teacher)
     for piece, mine in _by_piece(student).items():
-        partner = theirs.get(piece)
-        if partner is not None and mine not in pairs and partner not in taken:
-            pairs[mine] = partner
+        free = [number for number in mine if number not in pairs]
+        partners = [number for number in theirs.get(piece, ()) if number not in taken]
+        pairs.update(zip(free, partners, strict=False))
     if not pairs:
         raise DataError(
             "Student and teacher have no token in common; use a teacher for the same kind of text, "
@@ -76,13 +76,13 @@ def _known(vocabulary: Vocabulary, name: str, side: str) -> int:
     return vocabulary.special[name]
 
 
-def _by_piece(vocabulary: Vocabulary) -> dict[bytes, int]:
-    """The usual token of each piece: not the spare one, and of equals the first."""
-    found: dict[bytes, int] = {}
+def _by_piece(vocabulary: Vocabulary) -> dict[bytes, list[int]]:
+    """The tokens of each piece, the usual one first: spare ones come last."""
+    found: dict[bytes, list[int]] = {}
     special = vocabulary.special_ids
     for number, piece in enumerate(vocabulary.pieces):
-        if piece is None or number in special:
-            continue
-        if piece not in found or found[piece] in vocabulary.spare:
-            found[piece] = number
+        if piece is not None and number not in special:
+            found.setdefault(piece, []).append(number)
+    for numbers in found.values():
+        numbers.sort(key=lambda number: (number in vocabulary.spare, number))
     return found

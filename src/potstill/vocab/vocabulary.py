@@ -1,5 +1,6 @@
 """A tokenizer's vocabulary as bytes."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,15 @@ class Vocabulary:
         """The ids that a token has, special ones included."""
         special = self.special_ids
         return (i for i, piece in enumerate(self.pieces) if piece is not None or i in special)
+
+    def fingerprint(self) -> str:
+        """Hex digest of what every id means."""
+        whole = hashlib.sha256()
+        for piece in self.pieces:
+            data = b"" if piece is None else piece
+            whole.update(b"%d:" % (len(data) if piece is not None else -1) + data)
+        whole.update(repr((sorted(self.special.items()), sorted(self.roles.items()))).encode())
+        return whole.hexdigest()
 
     def same_as(self, other: "Vocabulary") -> bool:
         """Whether every id means the same, so that no mapping is needed."""

@@ -494,7 +494,7 @@ def test_settings_out_of_range_are_refused(kind, wrong) -> None:
 # Terms on what was drawn
 
 
-@pytest.mark.parametrize("term", [SampledReverseKL(), MiniLLM(gamma=0.0)])
+@pytest.mark.parametrize("term", [SampledReverseKL(), MiniLLM(gamma=0.7)])
 def test_terms_on_drawn_tokens_learn_from_the_rows_that_the_student_wrote(term) -> None:
     batch, student, teacher = questions(), model(seed=1), model(seed=2, width=32)
     made = rollout(fraction=0.5)(batch, student, step=0)
@@ -509,16 +509,22 @@ def test_terms_on_drawn_tokens_learn_from_the_rows_that_the_student_wrote(term) 
     for row in range(len(made)):
         alone = made.inputs[row : row + 1, :, : int(made.inputs[row, 1].sum())]
         q, p = exact(alone)[0].log_softmax(-1), judge(alone)[0].log_softmax(-1).detach()
-        for place in (made.labels[row] != IGNORED).nonzero()[:, 0].tolist():
-            drawn, token = not made.labelled[row], made.labels[row, place]
+        places = (made.labels[row] != IGNORED).nonzero()[:, 0].tolist()
+        said = [int(made.labels[row, place]) for place in places]
+        better = [float(p[at, v] - q[at, v].detach()) for at, v in zip(places, said, strict=True)]
+        for number, (place, token) in enumerate(zip(places, said, strict=True)):
+            drawn = not made.labelled[row]
             counts[drawn] += 1
             if not drawn:
                 labels = labels - q[place, token]
-            elif isinstance(term, MiniLLM):  # nothing that follows counts
-                total = total + (q[place].exp() * (q[place] - p[place])).sum()
-            else:
-                weight = (q[place, token] - made.logprobs[row, place].double()).exp()
-                total = total - weight * (p[place, token] - q[place, token]).detach()
+                continue
+            weight = (q[place, token] - made.logprobs[row, place].double()).exp()
+            if isinstance(term, SampledReverseKL):
+                total = total - weight * better[number]
+                continue
+            later = better[number + 1 :]
+            follows = sum(0.7**far * each for far, each in enumerate(later)) / max(len(later), 1)
+            total = total + (q[place].exp() * (q[place] - p[place])).sum() - weight * follows
     (total / counts[1] + 0.5 * labels / counts[0]).backward()
     expected = [p.grad for p in exact.parameters() if p.grad is not None]
     for mine, theirs in zip(found, expected, strict=True):

@@ -523,7 +523,9 @@ def test_terms_on_drawn_tokens_learn_from_the_rows_that_the_student_wrote(term) 
                 total = total - weight * better[number]
                 continue
             later = better[number + 1 :]
-            follows = sum(0.7**far * each for far, each in enumerate(later)) / max(len(later), 1)
+            follows = sum(0.7**far * each for far, each in enumerate(later, start=1)) / max(
+                len(later), 1
+            )
             total = total + (q[place].exp() * (q[place] - p[place])).sum() - weight * follows
     (total / counts[1] + 0.5 * labels / counts[0]).backward()
     expected = [p.grad for p in exact.parameters() if p.grad is not None]

@@ -51,11 +51,10 @@ from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression | CausalLM]] = {
+_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
-    "causal_lm": CausalLM,
 }
 _KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
@@ -70,7 +69,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _TASKS[recipe.task]()
+    task = _task(recipe)
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
@@ -95,6 +94,15 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         track=recipe.track,
         recipe=recipe.to_yaml(),
     )
+
+
+def _task(recipe: Recipe) -> Task:
+    reduction = recipe.distill.reduction
+    if recipe.task == "causal_lm":
+        return CausalLM(reduction=reduction)
+    if reduction != "token":
+        raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    return _TASKS[recipe.task]()
 
 
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:

@@ -145,6 +145,11 @@ class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
     on_policy: OnPolicySpec | None = Field(None, description="Of language models.")
+    reduction: Literal["token", "sequence"] = Field(
+        "token",
+        description="Of language models: losses are means over all tokens, or every text counts "
+        "alike. For all that the run trains.",
+    )
 
     objective: tuple[TermSpec, ...] = (
         TermSpec(term="kd", weight=0.9, temperature=4.0),

@@ -291,6 +291,7 @@ class Target:
             each sample has one row.
         logprobs: `[N]` float32, of labels that a student drew itself, the log-probability that each
             was drawn with; NaN for labels that were not drawn.
+        weights: `[N]` float32, how much each row counts in row-wise terms; `None` means 1 each.
     """
 
     num_rows: int
@@ -300,6 +301,7 @@ class Target:
     positions: Tensor | None = None
     samples: Tensor | None = None
     logprobs: Tensor | None = None
+    weights: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

@@ -51,7 +51,8 @@ class _DrawnTerm(RowTerm):
         if target.labels is None:
             return 0
         drawn_N, mask_N = ~_drawn(self, target).isnan(), target.valid
-        return (drawn_N if mask_N is None else drawn_N & mask_N).sum()
+        counts_N = drawn_N if mask_N is None else drawn_N & mask_N
+        return counts_N.sum() if target.weights is None else target.weights[counts_N].sum()
 
     @abstractmethod
     def losses(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import potstill.data as data_sources
 from potstill.data import Augment, CutMix, DataSet, Mix, Mixup
 from potstill.errors import RecipeError
+from potstill.generation import EngineName, Sampling
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
@@ -46,7 +47,7 @@ from potstill.store.codecs import make_codec
 from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
-from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
+from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select, TrainSettings
 
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
@@ -82,6 +83,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
+        on_policy=_on_policy(recipe),
         seeds=recipe.seeds,
         export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
@@ -276,6 +278,31 @@ def _looks(recipe: Recipe) -> Looks | None:
     augment = _augment(spec.augment)
     assert augment is not None, "the recipe asks for one operation at least"
     return Looks(augment=augment, views=spec.views)
+
+
+def _on_policy(recipe: Recipe) -> OnPolicy | None:
+    spec = recipe.distill.on_policy
+    if spec is None:
+        return None
+    if recipe.task != "causal_lm":
+        raise RecipeError(
+            f"`distill.on_policy` is for language models, and the task is {recipe.task}; leave it "
+            "out."
+        )
+    replay = None if spec.replay is None else Replay(**spec.replay.model_dump())
+    return OnPolicy(
+        fraction=spec.fraction,
+        after=spec.after,
+        sampling=Sampling(
+            max_new_tokens=spec.max_new_tokens,
+            temperature=spec.temperature,
+            top_p=spec.top_p,
+            top_k=spec.top_k,
+        ),
+        prompt_tokens=spec.prompt_tokens,
+        replay=replay,
+        engine=EngineName(spec.engine),
+    )
 
 
 def _member(

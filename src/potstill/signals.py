@@ -46,6 +46,8 @@ class Batch:
             for teachers that bring their own preprocessing (trees, ONNX files).
         origin: the set the samples are from, which stored teachers check; mixed ones have none.
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
+        logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
+            drawn; NaN for labels that were not.
     """
 
     inputs: Tensor
@@ -56,6 +58,7 @@ class Batch:
     raw: Tensor | None = None
     origin: Origin | None = None
     positions: Tensor | None = None
+    logprobs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -81,6 +84,7 @@ class Batch:
             view=maybe(self.view),
             raw=maybe(self.raw),
             positions=maybe(self.positions),
+            logprobs=maybe(self.logprobs),
         )
 
 

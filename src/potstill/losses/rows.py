@@ -148,7 +148,7 @@ class RowTerm(ArithmeticTerm):
         """The weights of the rows that count; their number, where rows have none."""
         if target.weights is None or (self.needs().labels and target.labels is None):
             return super().count(target)
-        return keep_rows(target.weights, target.mask(labels=self.needs().labels)).sum()
+        return keep_rows(target.weights, target.mask(labels=self.needs().labelled_rows)).sum()
 
 
 def losses_of_rows(term: RowTerm, student_NC: Tensor, teacher: AnyRows, labels: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ def read_rows(term: ArithmeticTerm, student: Signals, teacher: Signals, target: 
         HandshakeError: something is missing or the shapes do not belong together.
     """
     needs = term.needs()
-    mask_N = target.mask(labels=needs.labels)
+    mask_N = target.mask(labels=needs.labelled_rows)
     check_rows(term, student.logits, teacher.logits, target)
     student_NC = upcast(_dense(term, student.logits, of="student"))
     teacher_rows: AnyRows = ABSENT

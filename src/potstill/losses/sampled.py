@@ -27,6 +27,7 @@ _DENSE = Needs(
     teacher_logits=True,
     labels=True,
     class_labels=True,
+    drawn=True,
     min_classes=2,
     kinds=ONE_OF_MANY,
 )
@@ -49,9 +50,9 @@ class _DrawnTerm(RowTerm):
         """The rows whose token was drawn, or their weights."""
         if target.labels is None:
             return 0
-        drawn_N, mask_N = ~_drawn(self, target).isnan(), target.mask(labels=True)
-        drawn_N = drawn_N if mask_N is None else drawn_N & mask_N
-        return (drawn_N if target.weights is None else keep_rows(target.weights, drawn_N)).sum()
+        drawn_N, mask_N = ~_drawn(self, target).isnan(), target.valid
+        counts_N = drawn_N if mask_N is None else drawn_N & mask_N
+        return (counts_N if target.weights is None else keep_rows(target.weights, counts_N)).sum()
 
     @abstractmethod
     def losses(

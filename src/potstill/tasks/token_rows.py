@@ -63,7 +63,9 @@ def token_target(batch: Batch, *, reduction: Reduction = Reduction.TOKEN) -> Tar
     return Target(
         num_rows=len(chosen.index_N),
         labels=chosen.labels_N,
+        labelled=None if batch.labelled is None else batch.labelled[chosen.samples_N],
         samples=chosen.samples_N,
+        logprobs=None if batch.logprobs is None else batch.logprobs.flatten()[chosen.index_N],
         positions=batch.positions,
         weights=None if reduction is Reduction.TOKEN else _shares(batch, chosen),
     )

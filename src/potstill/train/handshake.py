@@ -115,6 +115,11 @@ def _unmet_by_data(needs: Needs, batch: Batch, task: Task) -> Iterator[str]:
             "it needs one class a sample, and the labels are mixed or soft. "
             "Switch mixing off, or use kd."
         )
+    if needs.drawn and batch.logprobs is None:
+        yield (
+            "it needs tokens that the student draws itself. Train it on-policy "
+            "(`distill.on_policy`), or use reverse_kl."
+        )
     if needs.kinds and task.kind not in needs.kinds:
         yield (
             f"it is for {' or '.join(sorted(needs.kinds))} targets, the task is {task.kind}"

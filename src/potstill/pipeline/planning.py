@@ -23,6 +23,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
 )
 from potstill.pipeline.storing import Decision, decide, labelling_feed
+from potstill.pipeline.tokenising import vocabulary_report
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
@@ -111,6 +112,10 @@ def make_plan(experiment: Experiment) -> Plan:
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
     data = experiment.data
+    given = experiment.teacher.module if isinstance(experiment.teacher, GivenTeacher) else None
+    words = vocabulary_report(
+        data, experiment.student.make(0), teacher, [] if given is None else [given]
+    )
     return Plan(
         name=experiment.name,
         device=str(runtime.device),
@@ -126,7 +131,7 @@ def make_plan(experiment: Experiment) -> Plan:
         trainings=tuple(trainings),
         store=store,
         seconds=sum(t.seconds for t in trainings),
-        notes=data.notes,
+        notes=data.notes + tuple([] if words is None else words.lines()),
     )
 
 

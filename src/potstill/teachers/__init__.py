@@ -3,6 +3,7 @@
 All are `Teacher`s.
 """
 
+from potstill.teachers.cross_tokenizer import CrossTokenizer
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher
@@ -14,6 +15,7 @@ from potstill.teachers.views import ViewAverage
 
 __all__ = [
     "Combine",
+    "CrossTokenizer",
     "Ensemble",
     "EstimatorTeacher",
     "FunctionTeacher",

@@ -9,7 +9,7 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.models import PURPOSES, ModelConfig, create_model, shrunken_config
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -42,7 +42,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -50,11 +50,13 @@ from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
+_TASKS: dict[str, type[Classification | MultiLabel | Regression | CausalLM]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "causal_lm": CausalLM,
 }
+_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -81,7 +83,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
         seeds=recipe.seeds,
-        export=recipe.export,
+        export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
@@ -97,9 +99,10 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    if options.get("kind") == "text" and "tokenizer" not in options:
+    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
-    kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
+    kind = _KINDS.get(recipe.task, recipe.task)
     return data_sources.load(
         spec.source,
         options,
@@ -163,6 +166,12 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
     return make_codec(spec.codec, {**options, "temperature": temperature})
 
 
+def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """What is exported; `auto` is what the task's models are used as."""
+    usual = "hf" if task.kind == "tokens" else "onnx"
+    return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
+
+
 def _learning(spec: LearnSpec) -> Learning:
     return Learning(settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix))
 
@@ -178,27 +187,30 @@ def _mix(spec: MixSpec | None) -> Mix | None:
     return kind(alpha=spec.alpha, probability=spec.probability)
 
 
-def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> ModelConfig:
+def _config(
+    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+) -> ModelConfig:
     return ModelConfig(
         source=spec.source,
         name=spec.name,
         options=spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
+        purpose=task if task in PURPOSES else "",
     )
 
 
 def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
-        return _config(spec, data)
+        return _config(spec, data, recipe.task)
     teacher = recipe.teacher.model
     if teacher is None or teacher.source != "hf" or data.tokens is None:
         raise RecipeError(
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data), spec.options)
+    return shrunken_config(_config(teacher, data, recipe.task), spec.options)
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
@@ -283,6 +295,7 @@ def _module(
         options=options,
         input_shape=data.input_shape,
         num_outputs=outputs or data.num_outputs,
+        purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
     if spec.train is not None:

@@ -9,7 +9,7 @@
     ├── MissingExtra               an optional library is not installed
     ├── NonFiniteLoss              training met inf or NaN; the batch was saved
     ├── StorageError               a file or folder cannot be read or written
-    ├── RemoteError                a server cannot be reached, refuses, or does not give what is needed
+    ├── RemoteError                a server cannot be reached, refuses, or gives too little
     ├── ExportError                the exported model is missing, broken, or answers differently
     └── Interrupted                the user stopped the run; its state was saved
 

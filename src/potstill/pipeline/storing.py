@@ -145,7 +145,7 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
         return "the objective asks the teacher nothing."
     if teacher.offers().logits is LogitKind.SPARSE:
-        return "the teacher's logits are sparse already: it is a store, or reads one."
+        return "the teacher's answers are kept already: it is a store, reads one, or asks a server."
     return None
 
 

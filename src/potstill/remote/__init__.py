@@ -9,5 +9,18 @@ from potstill.remote.journal import Journal
 from potstill.remote.scoring import Scorer, Scores, Way
 from potstill.remote.server import Server
 from potstill.remote.vocabulary import Vocabulary
+from potstill.remote.writing import Writing, Written, read_prompts, write_answers
 
-__all__ = ["Client", "Journal", "Scorer", "Scores", "Server", "Vocabulary", "Way"]
+__all__ = [
+    "Client",
+    "Journal",
+    "Scorer",
+    "Scores",
+    "Server",
+    "Vocabulary",
+    "Way",
+    "Writing",
+    "Written",
+    "read_prompts",
+    "write_answers",
+]

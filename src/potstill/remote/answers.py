@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeGuard
 
-from potstill.errors import RemoteError
+from potstill.remote.refusals import Refused
 
 NEVER = -9000.0
 """Servers write -inf as -9999 or the lowest float; what is below this is no probability at all."""
@@ -34,28 +34,28 @@ def choice_of(answer: Mapping[str, object], index: int = 0) -> Mapping[str, obje
     """One of the answer's choices, by its index.
 
     Raises:
-        RemoteError: there is none.
+        Refused: there is none.
     """
     choices = answer.get("choices")
     if is_list(choices):
         for place, choice in enumerate(choices):
             if is_map(choice) and choice.get("index", place) == index:
                 return choice
-    raise RemoteError(
+    raise Refused(
         f"The server's answer has no choice {index} (its keys: {', '.join(answer) or 'none'}); "
         "an OpenAI-compatible server is expected."
     )
 
 
 def prompt_candidates(given: object) -> list[Position]:
-    """vLLM's `prompt_logprobs`: of each token after the first, `{id: {logprob, …}}`."""
+    """The `prompt_logprobs` of vLLM: of each token after the first, `{id: {logprob, …}}`."""
     if not is_list(given):
         return []
     return [_keyed(place) if is_map(place) else [] for place in given[1:]]
 
 
 def listed_candidates(given: object) -> list[Position]:
-    """SGLang's `input_top_logprobs`: of each token after the first, `[logprob, id, text]`."""
+    """The `input_top_logprobs` of SGLang: of each token after the first, `[logprob, id, text]`."""
     if not is_list(given):
         return []
     return [

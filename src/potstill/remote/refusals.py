@@ -12,6 +12,10 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 _LONGEST = 300  # characters of a server's own words that are repeated
 
 
+class Refused(RemoteError):
+    """The server answers and does not do what was asked; another request may still be answered."""
+
+
 def is_passing(status: int, body: str) -> bool:
     """Whether asking again may help. An empty account answers 429 and never does."""
     return status in PASSING and "insufficient_quota" not in body
@@ -34,7 +38,7 @@ def refusal(server: Server, path: str, status: int, body: str, secret: str | Non
             f"which it is served ({server.root}/v1/models lists them)."
         )
     if status in {404, 405}:
-        return RemoteError(
+        return Refused(
             f"{where} has no {path} ({status}); check `url`, and that the server offers the "
             "OpenAI interface."
         )
@@ -43,11 +47,11 @@ def refusal(server: Server, path: str, status: int, body: str, secret: str | Non
     if 300 <= status < 400:
         return RemoteError(f"{where} moved ({status}); give the new address as `url`.")
     if "logprob" in body:
-        return RemoteError(
+        return Refused(
             f"{where} does not give the log-probabilities that were asked for ({status}{said}); "
             "ask for fewer with `top`, or allow more on the server (vLLM: --max-logprobs)."
         )
-    return RemoteError(f"{where} refused a request to {path} ({status}{said}).")
+    return Refused(f"{where} refused a request to {path} ({status}{said}).")
 
 
 def said_by(body: str, secret: str | None) -> str:

@@ -1,6 +1,6 @@
 """Log-probabilities of given texts, in the way that a server can give them.
 
-Shapes: R places (a text of L tokens has R = L - 1: what may follow each token but the last), K kept.
+Shapes: R places (a text of L tokens has L - 1: what may follow each token but the last), K kept.
 """
 
 import math
@@ -26,6 +26,7 @@ from potstill.remote.answers import (
     prompt_candidates,
 )
 from potstill.remote.client import Client
+from potstill.remote.refusals import Refused
 from potstill.remote.vocabulary import Vocabulary
 
 BIAS = 1000.0
@@ -44,7 +45,9 @@ class Way(StrEnum):
 
     PROMPT_LOGPROBS = "prompt_logprobs"  # vLLM: one request a text, candidates with ids
     GENERATE = "generate"  # SGLang's own interface: one request a text, candidates with ids
-    ECHO = "echo"  # the completions of OpenAI with `echo`: one request a text, candidates as strings
+    ECHO = (
+        "echo"  # the completions of OpenAI with `echo`: one request a text, candidates as strings
+    )
     STEPS = "steps"  # llama.cpp and any other: what follows each prefix, one by one
 
 
@@ -104,21 +107,22 @@ class Scorer:
         if way is None and self.owner not in _WAYS:
             self.way = self._tried()
 
-    def scores(self, ids: Sequence[int]) -> Scores:
-        """What may follow each token of a text but the last.
+    def scores(self, ids: Sequence[int], *, start: int = 0) -> Scores:
+        """What may follow each token of a text but the last, from token `start` on.
 
         Raises:
             RemoteError: fewer log-probabilities than `top`, another tokenizer, or no answer.
         """
-        if len(ids) < 2:
+        expected = len(ids) - 1 - start
+        if expected < 1:
             nothing = (0, self.top)
             return Scores(np.zeros(nothing, np.int32), np.zeros(nothing, np.float32))
-        places = self._asked(ids)
-        if len(places) != len(ids) - 1:
+        places = self._asked(ids, start)
+        if len(places) != expected:
             raise RemoteError(
-                f"The server says {len(places)} log-probabilities about a text of {len(ids)} "
-                f"tokens, {len(ids) - 1} were expected; it reads the text as other tokens. Both "
-                "models must have the same tokenizer."
+                f"The server {self._client.server.root} says log-probabilities about {len(places)} "
+                f"places of a text, {expected} were expected; it gives none about given texts, or "
+                "reads them as other tokens. Both models must have the same tokenizer."
             )
         if self._compared < 2000:  # later texts are of the same server
             self._compared += sum(len(place) for place in places)
@@ -127,20 +131,19 @@ class Scorer:
 
     # The four ways
 
-    def _asked(self, ids: Sequence[int]) -> list[Position]:
+    def _asked(self, ids: Sequence[int], start: int) -> list[Position]:
         match self.way:
             case Way.PROMPT_LOGPROBS:
                 body = self._body(prompt=list(ids), prompt_logprobs=self.top)
-                return prompt_candidates(
-                    choice_of(self._client.post("/v1/completions", body)).get("prompt_logprobs")
-                )
+                choice = choice_of(self._client.post("/v1/completions", body))
+                return prompt_candidates(choice.get("prompt_logprobs"))[start:]
             case Way.GENERATE:
-                return self._generated(ids)
+                return self._generated(ids)[start:]
             case Way.ECHO:
-                return self._echoed(ids)
+                return self._echoed(ids)[start:]
             case Way.STEPS:
-                starts = range(1, len(ids), PREFIXES)
-                return [p for start in starts for p in self._stepped(ids, start)]
+                firsts = range(start + 1, len(ids), PREFIXES)
+                return [place for first in firsts for place in self._stepped(ids, first)]
 
     def _body(self, **fields: object) -> dict[str, object]:
         model = self._client.server.model
@@ -172,8 +175,8 @@ class Scorer:
         self._vocabulary.refuse_another(named)
         return places
 
-    def _stepped(self, ids: Sequence[int], start: int) -> list[Position]:
-        ends = range(start, min(start + PREFIXES, len(ids)))
+    def _stepped(self, ids: Sequence[int], first: int) -> list[Position]:
+        ends = range(first, min(first + PREFIXES, len(ids)))
         body = self._body(prompt=[list(ids[:end]) for end in ends], logprobs=self.top)
         if self.owner == "llamacpp":
             body["logit_bias"] = {str(self._vocabulary.plain()): BIAS}
@@ -194,21 +197,18 @@ class Scorer:
         for way in (Way.PROMPT_LOGPROBS, Way.ECHO, Way.STEPS):
             self.way = way
             try:
-                if len(self._asked(probe)) == 2:
+                if len(self._asked(probe, 0)) == 2:
                     return way
-            except RemoteError as error:
-                if "refuse" not in str(error) and "log-prob" not in str(error):
-                    raise
-                if "key" in str(error):
-                    raise
+            except Refused:
+                continue
         raise RemoteError(
             f"The server {self._client.server.root} gives no log-probabilities of given texts: it "
             "knows neither prompt_logprobs nor echo nor logprobs. Use vLLM, SGLang or llama.cpp, "
             "or take the teacher's answers as texts (`potstill generate`)."
         )
 
-    def _too_few(self, given: int) -> RemoteError:
-        return RemoteError(
+    def _too_few(self, given: int) -> Refused:
+        return Refused(
             f"The server {self._client.server.root} gives {given} log-probabilities at a place of "
             f"a text, and {self.top} are asked for (`top`); ask for fewer, or let the server give "
             "more (vLLM: --max-logprobs)."

@@ -1,7 +1,7 @@
 """The student's tokens, to which a server's answers are mapped, and the check that they fit."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, final
 
@@ -110,7 +110,9 @@ class Vocabulary:
             return False
         if candidate.data is not None:
             return candidate.data.strip() == piece.strip()
-        return "\ufffd" in candidate.text or _bare(candidate.text) == _bare(self._shown(candidate.id))
+        return "\ufffd" in candidate.text or _bare(candidate.text) == _bare(
+            self._shown(candidate.id)
+        )
 
     def _shown(self, number: int) -> str:
         piece = self.pieces[number] if number < len(self.pieces) else None
@@ -153,9 +155,3 @@ def _marked(name: str) -> bytes:
         except ValueError:
             pass
     return name.replace("\u2581", " ").encode()
-
-
-def texts_of(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
-    """The text of some tokens, as well as bytes can be read."""
-    found = [vocabulary.pieces[i] or b"" for i in ids if i < len(vocabulary.pieces)]
-    return b"".join(found).decode(errors="replace")

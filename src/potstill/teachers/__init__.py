@@ -1,8 +1,9 @@
-"""Sources of signals: modules, ensembles, estimators, ONNX files, functions, stores.
+"""Sources of signals: modules, ensembles, estimators, ONNX files, functions, stores, servers.
 
 All are `Teacher`s.
 """
 
+from potstill.teachers.api import ApiTeacher
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher
@@ -13,6 +14,7 @@ from potstill.teachers.stored import StoredTeacher
 from potstill.teachers.views import ViewAverage
 
 __all__ = [
+    "ApiTeacher",
     "Combine",
     "Ensemble",
     "EstimatorTeacher",

@@ -1,6 +1,7 @@
 """From a recipe to objects: the only module that knows both."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import potstill.data as data_sources
@@ -42,11 +43,20 @@ from potstill.recipe import (
     TermSpec,
     TrainSpec,
 )
+from potstill.remote import Vocabulary
+from potstill.remote.options import asking_of
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
 from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
-from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
+from potstill.teachers import (
+    ApiTeacher,
+    Combine,
+    EstimatorTeacher,
+    ModuleTeacher,
+    OnnxTeacher,
+    Relabelled,
+)
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select, TrainSettings
 
@@ -247,7 +257,7 @@ def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
 
 def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
     """A model that is made by its config."""
-    if config.source in {"sklearn", "onnx"}:
+    if config.source in {"sklearn", "onnx", "api"}:
         raise RecipeError(
             f"A student cannot be of source {config.source!r}: it is trained with gradients. "
             "Use builtin, timm, torchvision, hf, file or python."
@@ -320,6 +330,8 @@ def _member(
             return _estimator(spec, data, task)
         case "onnx":
             return _onnx(spec, task)
+        case "api":
+            return _api(spec, data, task)
         case _:
             return _module(spec, data, task, trust=trust)
 
@@ -395,6 +407,25 @@ def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
     return GivenTeacher(teacher=teacher, name="onnx", description=f"ONNX file {path}")
+
+
+def _api(spec: MemberSpec, data: DataSet, task: Task) -> GivenTeacher:
+    if task.name != "causal_lm" or data.tokens is None:
+        raise RecipeError(
+            "A teacher of source api answers by token, which the task causal_lm can use; for other "
+            "tasks let `potstill generate` write its answers as a data set."
+        )
+    if spec.train is not None or spec.label_map is not None:
+        raise RecipeError("A teacher of source api is as it is; leave out `train` and `label_map`.")
+    asking = asking_of(spec.model.name, spec.model.options, where="teacher.model")
+    vocabulary = Vocabulary.of(data.tokens.tokenizer, size=data.num_outputs)
+    teacher = ApiTeacher(
+        asking.server, vocabulary, top=asking.top, way=asking.way, version=asking.version
+    )
+    if asking.answers is not None:
+        teacher.keep(Path(asking.answers))
+    where = f"{asking.server.model} at {asking.server.root}"
+    return GivenTeacher(teacher=teacher, name=asking.server.model, description=where)
 
 
 def _estimator(spec: MemberSpec, data: DataSet, task: Task) -> EstimatorSource:

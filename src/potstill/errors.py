@@ -9,6 +9,7 @@
     ├── MissingExtra               an optional library is not installed
     ├── NonFiniteLoss              training met inf or NaN; the batch was saved
     ├── StorageError               a file or folder cannot be read or written
+    ├── RemoteError                a server cannot be reached, refuses, or gives too little
     ├── ExportError                the exported model is missing, broken, or answers differently
     └── Interrupted                the user stopped the run; its state was saved
 
@@ -59,6 +60,10 @@ class StorageError(PotstillError, OSError):
 
 class StoreError(PotstillError, ValueError):
     """A store of a teacher's signals that is damaged, in use, or not the one that was asked for."""
+
+
+class RemoteError(PotstillError, RuntimeError):
+    """A model server cannot be reached, refuses, or does not give what is needed."""
 
 
 class ExportError(PotstillError, RuntimeError):

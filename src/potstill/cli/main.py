@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from potstill import __version__
-from potstill.cli import compare, demo, doctor, init, label, plan, recipes, report, run, schema
+from potstill.cli import (
+    compare,
+    demo,
+    doctor,
+    generate,
+    init,
+    label,
+    plan,
+    recipes,
+    report,
+    run,
+    schema,
+)
 from potstill.cli.screen import fail
 from potstill.errors import Interrupted, PotstillError, StorageError
 
@@ -26,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan.plan,
     "run": run.run,
     "label": label.label,
+    "generate": generate.generate,
     "report": report.report,
     "compare": compare.compare,
     "recipes": recipes.recipes,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
+from potstill.pipeline.asking import ask_ahead
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.storing import (
@@ -65,6 +66,7 @@ def source_of_answers(shop: Workshop, teacher: Teacher) -> Source:
 
     The decision is taken once for a run and kept in `store.json`, with its reason.
     """
+    ask_ahead(shop, teacher)
     found = _decision(shop, teacher)
     shop.store = found.to_json()
     shop.progress.note(f"store: {'yes' if found.used else 'no'}, {found.reason}")

@@ -167,7 +167,7 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
                 "has terms of several, or one that needs all tokens; give `store.codec`."
             )
     if teacher.offers().logits is LogitKind.SPARSE:
-        return "the teacher's logits are sparse already: it is a store, or reads one."
+        return "the teacher's answers are kept already: it is a store, reads one, or asks a server."
     return None
 
 

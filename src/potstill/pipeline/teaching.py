@@ -7,6 +7,7 @@ from torch import nn
 
 from potstill.losses.objective import objective_of
 from potstill.measure.energy import metered
+from potstill.pipeline.asking import keep_answers
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -70,6 +71,7 @@ def _single(
     shop: Workshop, source: TrainedTeacher | GivenTeacher | EstimatorSource, *, number: int
 ) -> Ready:
     if isinstance(source, GivenTeacher):
+        keep_answers(source.teacher, shop.folder)
         modules = () if source.module is None else (source.module,)
         return Ready(
             teacher=source.teacher,

@@ -1,9 +1,10 @@
-"""Sources of signals: modules, ensembles, estimators, ONNX files, functions, stores.
+"""Sources of signals: modules, ensembles, estimators, ONNX files, functions, stores, servers.
 
 All are `Teacher`s.
 """
 
 from potstill.teachers.cross_tokenizer import CrossTokenizer
+from potstill.teachers.api import ApiTeacher
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher
@@ -14,6 +15,7 @@ from potstill.teachers.stored import StoredTeacher
 from potstill.teachers.views import ViewAverage
 
 __all__ = [
+    "ApiTeacher",
     "Combine",
     "CrossTokenizer",
     "Ensemble",

@@ -1,6 +1,8 @@
 """Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
 
+from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm, Relations
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
+from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.decoupled import DKD, NKD
@@ -25,20 +27,26 @@ __all__ = [
     "TERMS",
     "WTTM",
     "ArithmeticTerm",
+    "AttentionKL",
+    "AttentionMSE",
+    "AttentionTerm",
     "BinaryCrossEntropy",
     "BinaryKD",
     "BinaryProbabilityMSE",
+    "BlockTerm",
     "CrossEntropy",
     "Distance",
     "DivergenceTerm",
     "FeatureTerm",
     "Follow",
+    "HiddenStates",
     "Hint",
     "Huber",
     "LogitMSE",
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
+    "Relations",
     "ReverseKL",
     "RowTerm",
     "SkewKL",

@@ -6,7 +6,9 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from potstill.errors import RecipeError
+from potstill.losses.attention import AttentionKL, AttentionMSE, Relations
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
+from potstill.losses.blocks import HiddenStates
 from potstill.losses.correlation import DIST
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.features import Hint
@@ -39,6 +41,10 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "squared_error": SquaredError,
         "huber": Huber,
         "hint": Hint,
+        "hidden_states": HiddenStates,
+        "attention_kl": AttentionKL,
+        "attention_mse": AttentionMSE,
+        "relations": Relations,
         "weight_penalty": WeightPenalty,
     }
 )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from potstill.errors import HandshakeError, PotstillError
-from potstill.features.taps import layer_names
+from potstill.features.taps import known_layers
 from potstill.losses import DivergenceTerm, Objective
 from potstill.losses.divergence import wrong_temperature
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
@@ -65,7 +65,7 @@ def _on_paper(
     student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task, batch: Batch
 ) -> Iterator[str]:
     offered = teacher.offers() if teacher is not None else None
-    names = layer_names(student)
+    names = known_layers(student)
     for weighted in objective:
         term, needs = weighted.term, weighted.term.needs()
         yield from (f"{term.name}: {why}" for why in _unmet_by_teacher(needs, offered))

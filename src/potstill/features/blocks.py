@@ -164,7 +164,7 @@ def _as_it_is(output: Tensor) -> Tensor:
 
 def _heads_apart(output_BLD: Tensor, *, size: int) -> Tensor:
     """`[B, H, L, d]` with d of `size`."""
-    return output_BLD.unflatten(-1, (-1, size)).transpose(1, 2)
+    return output_BLD.reshape(*output_BLD.shape[:-1], -1, size).transpose(1, 2)
 
 
 def _scores(query_BLD: Tensor, key_BLD: Tensor, *, apart: Callable[[Tensor], Tensor]) -> Tensor:

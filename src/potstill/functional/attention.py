@@ -61,7 +61,7 @@ def relation_scores(vectors_BHLd: Tensor, *, heads: int) -> Tensor:
     numbers of heads can be compared (MiniLMv2, arXiv:2012.15828, section 3.2).
     """
     joined_BLD = upcast(vectors_BHLd).transpose(1, 2).flatten(2)
-    apart_BHLd = joined_BLD.unflatten(-1, (heads, -1)).transpose(1, 2)
+    apart_BHLd = joined_BLD.reshape(*joined_BLD.shape[:-1], heads, -1).transpose(1, 2)
     return apart_BHLd @ apart_BHLd.transpose(-1, -2) / sqrt(apart_BHLd.shape[-1])
 
 

@@ -7,6 +7,13 @@ from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.divergence import DivergenceTerm
+from potstill.losses.embedding import (
+    Contrastive,
+    EmbeddingCosine,
+    EmbeddingMSE,
+    EmbeddingTerm,
+    SimilarityKL,
+)
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -34,9 +41,13 @@ __all__ = [
     "BinaryKD",
     "BinaryProbabilityMSE",
     "BlockTerm",
+    "Contrastive",
     "CrossEntropy",
     "Distance",
     "DivergenceTerm",
+    "EmbeddingCosine",
+    "EmbeddingMSE",
+    "EmbeddingTerm",
     "FeatureTerm",
     "Follow",
     "HiddenStates",
@@ -49,6 +60,7 @@ __all__ = [
     "Relations",
     "ReverseKL",
     "RowTerm",
+    "SimilarityKL",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",

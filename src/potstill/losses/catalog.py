@@ -11,6 +11,7 @@ from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
 from potstill.losses.correlation import DIST
 from potstill.losses.decoupled import DKD, NKD
+from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -45,6 +46,10 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "attention_kl": AttentionKL,
         "attention_mse": AttentionMSE,
         "relations": Relations,
+        "embedding_cosine": EmbeddingCosine,
+        "embedding_mse": EmbeddingMSE,
+        "similarity_kl": SimilarityKL,
+        "contrastive": Contrastive,
         "weight_penalty": WeightPenalty,
     }
 )

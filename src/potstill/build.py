@@ -10,6 +10,7 @@ from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
 from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -42,7 +43,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -50,10 +51,11 @@ from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
+_TASKS: dict[str, type[Classification | MultiLabel | Regression | Embedding]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "embedding": Embedding,
 }
 
 
@@ -70,13 +72,18 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
+    if isinstance(task, Embedding):
+        teacher, student = _encoders(recipe, data, task, trust=trust)
+    else:
+        teacher = _teacher(recipe.teacher, data, task, trust=trust)
+        student = made_model(_student_config(recipe, data), trust=trust)
     return Experiment(
         name=recipe.name,
         description=recipe.description,
         task=task,
         data=data,
-        teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_student_config(recipe, data), trust=trust),
+        teacher=teacher,
+        student=student,
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -227,6 +234,25 @@ def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
         key=repr(config.to_json()),
         config=config,
     )
+
+
+def _encoders(
+    recipe: Recipe, data: DataSet, task: Task, *, trust: bool
+) -> tuple[TeacherSource, MadeModel]:
+    """Teacher and student of a run about embeddings."""
+    spec, learner = recipe.teacher, recipe.student.model
+    if spec.model is None or spec.train is not None or spec.tta is not None:
+        raise RecipeError(
+            "The task `embedding` takes one teacher as it is: give `teacher.model`, and leave "
+            "`ensemble`, `train` and `tta` out."
+        )
+    config = encoder_config(spec.model.source, spec.model.name, spec.model.options, data=data)
+    teacher = encoder_teacher(config, data=data, task=task, width=spec.width, trust=trust)
+    if learner.source != "teacher":
+        named = encoder_config(learner.source, learner.name, learner.options, data=data)
+        return teacher, made_model(named, trust=trust)
+    student = encoder_student(config, learner.options, data=data, told=teacher.teacher, trust=trust)
+    return teacher, student
 
 
 def _teacher(spec: TeacherSpec, data: DataSet, task: Task, *, trust: bool) -> TeacherSource:

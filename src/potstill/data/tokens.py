@@ -63,6 +63,12 @@ class Tokens:
         """How many different tokens there are."""
         return len(self._tokenizer)
 
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """Numbers of the tokens put around a single text: none, or the first and the last."""
+        empty: list[int] = self._tokenizer("")["input_ids"]
+        return (empty[0], empty[-1]) if len(empty) > 1 else ()
+
     def padded(self, planes_NPL: NDArray[np.int32], length: int) -> NDArray[np.int32]:
         """The same texts with more padding, `length` positions in all."""
         num_texts, num_planes, had = planes_NPL.shape

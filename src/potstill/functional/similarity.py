@@ -60,7 +60,7 @@ def contrast(first_ND: Tensor, second_ND: Tensor, *, scale: float, mask_N: Tenso
     if mask_N is not None:
         itself_NN = torch.eye(len(first_ND), dtype=torch.bool, device=first_ND.device)
         logits_NN = torch.where(mask_N[None, :] | itself_NN, logits_NN, _NEVER)
-    return -F.log_softmax(logits_NN, dim=-1).diagonal()
+    return F.log_softmax(logits_NN, dim=-1).diagonal().neg()
 
 
 def principal_directions(vectors_ND: Tensor, width: int) -> Tensor:
@@ -74,4 +74,5 @@ def principal_directions(vectors_ND: Tensor, width: int) -> Tensor:
     _, vectors_DD = torch.linalg.eigh(wide_ND.T @ wide_ND)
     chosen_DW = vectors_DD.flip(1)[:, :width]
     largest_W = chosen_DW.gather(0, chosen_DW.abs().argmax(dim=0, keepdim=True)).sign()
-    return (chosen_DW * largest_W).to(vectors_ND.dtype)
+    directions_DW: Tensor = (chosen_DW * largest_W).to(vectors_ND.dtype)
+    return directions_DW

@@ -207,7 +207,8 @@ class Relations(AttentionTerm):
 
     def __post_init__(self) -> None:
         BlockTerm.__post_init__(self)
-        given = (self.of,) if isinstance(self.of, str) else tuple(self.of)
+        named: object = self.of
+        given = (named,) if isinstance(named, str) else tuple(self.of)
         if not given or set(given) - set(RELATED) or len(set(given)) < len(given):
             raise RecipeError(
                 f"`Relations` got of={self.of!r}; give one or more of {', '.join(RELATED)}, each "

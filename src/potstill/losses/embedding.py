@@ -83,8 +83,8 @@ class EmbeddingCosine(EmbeddingTerm):
 
     Formula: $1 - \cos(W e_s, e_t)$; W, with a bias, only where the widths differ.
     Shapes: embeddings `[N, D]` and `[N, E]`.
-    Paper: Reimers and Gurevych 2020, arXiv:2004.09813 (there as squared error, half of which this is
-        for vectors of length 1).
+    Paper: Reimers and Gurevych 2020, arXiv:2004.09813 (there the squared error, of which this is
+        half for vectors of length 1).
     Requires: the task `embedding`. No labels.
     Related: `SimilarityKL` needs no projector, for it compares texts with texts.
     Example: `EmbeddingCosine() + SimilarityKL()`

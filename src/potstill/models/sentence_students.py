@@ -7,9 +7,40 @@ import torch
 from torch import nn
 
 from potstill.errors import ModelError, need
+from potstill.models.config import Json
 from potstill.models.initial import check_fraction, check_positive
+from potstill.models.options import nearest, read_options
 from potstill.models.sentence import SentenceEncoder
-from potstill.models.static import StaticEncoder, table_of
+from potstill.models.sentence_static import StaticEncoder, table_of
+
+
+def sentence_student(
+    teacher: SentenceEncoder,
+    name: str,
+    options: Mapping[str, Json],
+    *,
+    fewer_layers: Callable[..., nn.Module],
+) -> nn.Module:
+    """The student of a sentence encoder that `make: name` asks for.
+
+    Args:
+        teacher: may be changed and returned.
+        name: layers, transformer or static.
+        options: of that one.
+        fewer_layers: makes the student of `layers`, as of classifiers.
+
+    Raises:
+        ModelError: an unknown name or option, or sizes that make no sense.
+    """
+    makers: dict[str, Callable[..., nn.Module]] = {
+        "layers": fewer_layers,
+        "transformer": small_encoder,
+        "static": static_encoder,
+    }
+    if name not in makers:
+        raise ModelError(f"`make: {name}` is unknown; {nearest(name, makers)}")
+    make = makers[name]
+    return make(teacher, **read_options(make, options, model=f"make: {name}"))
 
 
 def small_encoder(
@@ -47,7 +78,7 @@ def static_encoder(
 ) -> StaticEncoder:
     """The mean of token vectors, which start as what the teacher says of each token alone."""
     table = teacher.model.get_input_embeddings().weight  # type: ignore[operator]
-    size = teacher.model.config.hidden_size  # type: ignore[union-attr]
+    size = int(teacher.settings().get("hidden_size", table.shape[1]))
     if width is not None:
         check_positive("width", width)
         if width > size:
@@ -63,9 +94,3 @@ def static_encoder(
     with torch.no_grad():
         made.embedding.weight.copy_(start)
     return made
-
-
-SENTENCE_MAKERS: Mapping[str, Callable[..., nn.Module]] = {
-    "transformer": small_encoder,
-    "static": static_encoder,
-}

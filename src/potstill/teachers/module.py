@@ -11,6 +11,9 @@ from potstill.protocols import LogitKind, Offers, Task, Teacher
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest, module_digest
 
+VALUED = frozenset({"regression", "embedding"})
+"""Kinds of targets for which a model gives values and not logits."""
+
 
 @final
 class ModuleTeacher(Teacher):
@@ -32,7 +35,7 @@ class ModuleTeacher(Teacher):
 
     def offers(self) -> Offers:
         """Raw logits (or values) and the output of any named layer."""
-        kind = LogitKind.VALUES if self._task.kind == "regression" else LogitKind.RAW
+        kind = LogitKind.VALUES if self._task.kind in VALUED else LogitKind.RAW
         return Offers(logits=kind, layers=tuple(known_layers(self.model)))
 
     def fingerprint(self) -> str:

@@ -29,12 +29,15 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
         DataError: columns that are missing, ambiguous, of no use, or have cells without a value.
     """
     train = parts["train"]
-    labels = _label_columns(train, request.options.texts("label"))
+    unlabelled = request.target_kind is TargetKind.EMBEDDING
+    labels = () if unlabelled else _label_columns(train, request.options.texts("label"))
     inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)
     for part, dataset in parts.items():
         for column in inputs if part == "transfer" else (*inputs, *labels):
             _check_column(dataset, column, part=part)
     arrays = _read_inputs(parts, inputs, request=request, name=name)
+    if unlabelled:
+        return arrays
     targets, classes = _read_labels(parts, labels, request=request)
     return replace(
         arrays,

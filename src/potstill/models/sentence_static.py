@@ -4,6 +4,7 @@ Shapes: B texts, L positions, V tokens of the vocabulary, D features.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from potstill.errors import ModelError
 from potstill.functional.similarity import principal_directions
+from potstill.models.config import Json, ModelConfig
 from potstill.models.initial import check_fraction, check_positive
 from potstill.models.text import TextModel
 
@@ -66,6 +68,16 @@ def static(
     return StaticEncoder(vocabulary, num_outputs, normalise=normalise, dropout=dropout)
 
 
+def rebuildable_static(model: StaticEncoder, config: ModelConfig) -> ModelConfig:
+    """The same encoder described by itself, so that its teacher is not needed."""
+    options: dict[str, Json] = {
+        "vocabulary": len(model.embedding.weight),
+        "normalise": model.normalise,
+        "dropout": model.dropout,
+    }
+    return replace(config, source="builtin", name="static", options=options)
+
+
 def table_of(
     teacher: TextModel, vocabulary: int, *, frame: Sequence[int], width: int | None, sif: float
 ) -> Tensor:
@@ -103,3 +115,12 @@ def table_of(
     table_VD = table_VD * weights_V[:, None].to(table_VD.dtype)
     table_VD[list(frame)] = 0
     return table_VD
+
+
+def turned(encoder: StaticEncoder, directions_DW: Tensor) -> StaticEncoder:
+    """The same encoder in other directions: its vectors times `[D, W]`."""
+    table_VW = encoder.embedding.weight.detach() @ directions_DW
+    made = StaticEncoder(*table_VW.shape, normalise=encoder.normalise, dropout=encoder.dropout)
+    with torch.no_grad():
+        made.embedding.weight.copy_(table_VW)
+    return made.train(encoder.training)

@@ -22,7 +22,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
@@ -40,6 +40,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "tokens": CausalLM,
+    "embedding": Embedding,
 }
 
 
@@ -274,13 +275,24 @@ def _made(student: StudentLike) -> MadeModel:
 
 
 def _default(task: Task) -> Objective:
-    from potstill.losses import KD, BinaryCrossEntropy, BinaryKD, CrossEntropy, Follow, SquaredError
+    from potstill.losses import (
+        KD,
+        BinaryCrossEntropy,
+        BinaryKD,
+        CrossEntropy,
+        EmbeddingCosine,
+        Follow,
+        SimilarityKL,
+        SquaredError,
+    )
 
     match task.kind:
         case "multi_label":
             return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
         case "tokens":
             return 0.9 * KD(temperature=1) + 0.1 * CrossEntropy()
+        case "embedding":
+            return EmbeddingCosine() + SimilarityKL()
         case "regression":
             teacher = SquaredError(follow=Follow.TEACHER)
             return 0.5 * teacher + 0.5 * SquaredError()

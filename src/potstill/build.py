@@ -13,6 +13,7 @@ from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
 from potstill.models import PURPOSES, ModelConfig, calibrated_config, create_model
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -48,7 +49,7 @@ from potstill.remote.options import asking_of
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import (
     ApiTeacher,
     Combine,
@@ -63,10 +64,11 @@ from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
+_TASKS: dict[str, type[Classification | MultiLabel | Regression | Embedding]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "embedding": Embedding,
 }
 _KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
@@ -84,13 +86,18 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
+    if isinstance(task, Embedding):
+        teacher, student = _encoders(recipe, data, task, trust=trust)
+    else:
+        teacher = _teacher(recipe.teacher, data, task, trust=trust)
+        student = made_model(_student_config(recipe, data, trust=trust), trust=trust)
     return Experiment(
         name=recipe.name,
         description=recipe.description,
         task=task,
         data=data,
-        teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_student_config(recipe, data, trust=trust), trust=trust),
+        teacher=teacher,
+        student=student,
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -269,6 +276,25 @@ def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
         key=repr(config.to_json()),
         config=config,
     )
+
+
+def _encoders(
+    recipe: Recipe, data: DataSet, task: Task, *, trust: bool
+) -> tuple[TeacherSource, MadeModel]:
+    """Teacher and student of a run about embeddings."""
+    spec, learner = recipe.teacher, recipe.student.model
+    if spec.model is None or spec.train is not None or spec.tta is not None:
+        raise RecipeError(
+            "The task `embedding` takes one teacher as it is: give `teacher.model`, and leave "
+            "`ensemble`, `train` and `tta` out."
+        )
+    config = encoder_config(spec.model.source, spec.model.name, spec.model.options, data=data)
+    teacher = encoder_teacher(config, data=data, task=task, width=spec.width, trust=trust)
+    if learner.source != "teacher":
+        named = encoder_config(learner.source, learner.name, learner.options, data=data)
+        return teacher, made_model(named, trust=trust)
+    student = encoder_student(config, learner.options, data=data, told=teacher.teacher, trust=trust)
+    return teacher, student
 
 
 def _teacher(spec: TeacherSpec, data: DataSet, task: Task, *, trust: bool) -> TeacherSource:

@@ -44,6 +44,7 @@ class Needs:
     student_layers: tuple[str, ...] = ()
     teacher_layers: tuple[str, ...] = ()
     student_weights: bool = False
+    second_view: bool = False  # the student's answers of a second pass, `Signals.second`
     min_classes: int = 0
     kinds: frozenset[str] = frozenset()  # target kinds the term makes sense for; empty: any
 
@@ -155,6 +156,7 @@ class Task(ABC):
     name: ClassVar[str] = ""  # of the task, where the kind does not say it: causal_lm, …
     primary: ClassVar[str]  # the metric that decides
     higher_is_better: ClassVar[bool]  # of the primary metric
+    truth_from_teacher: ClassVar[bool] = False  # labels of what is scored are its answers
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:

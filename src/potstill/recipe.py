@@ -213,6 +213,11 @@ class TeacherSpec(_Strict):
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[float, ...] | None = None
     confidence: bool = False
+    width: int | None = Field(
+        None,
+        ge=1,
+        description="Of embeddings: their main directions alone, so many (PCA of training texts).",
+    )
     tta: LookSpec | None = Field(None, description="Test-time augmentation of the whole teacher.")
 
     def members(self) -> tuple[MemberSpec, ...]:
@@ -317,7 +322,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "causal_lm"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "causal_lm", "embedding"] = (
+        "classification"
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

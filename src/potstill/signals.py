@@ -268,12 +268,15 @@ class Signals:
         embedding: `[B, D]`, one vector a sample.
         weights: the parameters that the signals came from; only a student's, and only for terms
             that penalise them.
+        second: `[N, D]`, the same rows again from a second pass of a student in training, which
+            differs in what dropout left out; only for terms that compare the two.
     """
 
     logits: AnyLogits | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None
     weights: tuple[Tensor, ...] = ()
+    second: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,8 @@ def _with_names(raw: Raw, form: Form) -> Raw:
 
 
 def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
+    if target_kind is TargetKind.EMBEDDING and "train" in raw.parts:
+        return Scheme(target_kind=target_kind, num_outputs=1)  # there are no labels
     for name in PARTS[:3]:
         part = raw.parts.get(name)
         if part is None:

@@ -31,6 +31,7 @@ class TargetKind(StrEnum):
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
     TOKENS = "tokens"
+    EMBEDDING = "embedding"
 
 
 @final

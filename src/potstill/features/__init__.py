@@ -2,6 +2,6 @@
 
 from potstill.features.layout import Layout
 from potstill.features.projectors import Projector
-from potstill.features.taps import layer_names, tapped
+from potstill.features.taps import known_layers, layer_names, tapped
 
-__all__ = ["Layout", "Projector", "layer_names", "tapped"]
+__all__ = ["Layout", "Projector", "known_layers", "layer_names", "tapped"]

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from torch import Tensor, nn
 
 from potstill.errors import ModelError
+from potstill.features.blocks import Part, find_part, part_names
 
 _WRAPPERS = frozenset({"module", "_orig_mod", "_forward_module", "_original_module"})
 
@@ -18,6 +19,14 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
     Names are those of the model itself, also when it is wrapped for several devices or compiled.
     """
     return tuple(name for name, _ in _unwrapped(model).named_modules() if name)
+
+
+def known_layers(model: nn.Module) -> tuple[str, ...]:
+    """All that `tapped` takes: `layer_names`, and of transformers the names of their parts.
+
+    See `potstill.features.blocks` for these.
+    """
+    return (*layer_names(model), *part_names(_unwrapped(model)))
 
 
 @contextmanager
@@ -33,17 +42,26 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tens
 
     Args:
         model: any module, wrapped or not.
-        names: from `layer_names`.
+        names: from `known_layers`.
 
     Raises:
         ModelError: the model has no such layer, or a layer gives no tensor.
     """
-    modules = dict(_unwrapped(model).named_modules())
-    _check_names(names, [name for name in modules if name], type(model).__name__)
+    inner = _unwrapped(model)
+    modules = dict(inner.named_modules())
+    parts = {name: find_part(inner, name) for name in names if name not in modules}
+    plain = [name for name in names if parts.get(name) is None]
+    _check_names(plain, [name for name in modules if name], type(model).__name__)
     features: dict[str, Tensor] = {}
     with ExitStack() as hooks:
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys(plain):
             hooks.callback(modules[name].register_forward_hook(_keep(features, name)).remove)
+        for name, part in parts.items():
+            if part is not None:
+                seen: dict[str, Tensor] = {}
+                for each in part.modules:
+                    hook = _gather(seen, each, features, name, part)
+                    hooks.callback(modules[each].register_forward_hook(hook).remove)
         yield features
 
 
@@ -56,6 +74,21 @@ def _keep(features: dict[str, Tensor], name: str) -> Callable[..., None]:
                 "choose a layer inside it."
             )
         features[name] = tensor.clone()
+
+    return hook
+
+
+def _gather(
+    seen: dict[str, Tensor], module: str, features: dict[str, Tensor], name: str, part: Part
+) -> Callable[..., None]:
+    """A hook that makes the part once all of its modules have run."""
+    keep = _keep(seen, module)
+
+    def hook(ran: nn.Module, inputs: object, output: object) -> None:
+        keep(ran, inputs, output)
+        if len(seen) == len(part.modules):
+            features[name] = part.read(*(seen[each] for each in part.modules))
+            seen.clear()
 
     return hook
 

@@ -1,11 +1,20 @@
 """Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
 
+from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm, Relations
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
+from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.divergence import DivergenceTerm
+from potstill.losses.embedding import (
+    Contrastive,
+    EmbeddingCosine,
+    EmbeddingMSE,
+    EmbeddingTerm,
+    SimilarityKL,
+)
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -31,15 +40,24 @@ __all__ = [
     "AdaptiveKL",
     "AlphaBeta",
     "ArithmeticTerm",
+    "AttentionKL",
+    "AttentionMSE",
+    "AttentionTerm",
     "BinaryCrossEntropy",
     "BinaryKD",
     "BinaryProbabilityMSE",
+    "BlockTerm",
+    "Contrastive",
     "CrossEntropy",
     "CrossTokenizerKD",
     "Distance",
     "DivergenceTerm",
+    "EmbeddingCosine",
+    "EmbeddingMSE",
+    "EmbeddingTerm",
     "FeatureTerm",
     "Follow",
+    "HiddenStates",
     "Hint",
     "Huber",
     "LogitMSE",
@@ -47,9 +65,11 @@ __all__ = [
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
+    "Relations",
     "ReverseKL",
     "RowTerm",
     "SampledReverseKL",
+    "SimilarityKL",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",

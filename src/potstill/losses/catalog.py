@@ -6,10 +6,13 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from potstill.errors import RecipeError
+from potstill.losses.attention import AttentionKL, AttentionMSE, Relations
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
+from potstill.losses.blocks import HiddenStates
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
+from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -48,6 +51,14 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "squared_error": SquaredError,
         "huber": Huber,
         "hint": Hint,
+        "hidden_states": HiddenStates,
+        "attention_kl": AttentionKL,
+        "attention_mse": AttentionMSE,
+        "relations": Relations,
+        "embedding_cosine": EmbeddingCosine,
+        "embedding_mse": EmbeddingMSE,
+        "similarity_kl": SimilarityKL,
+        "contrastive": Contrastive,
         "weight_penalty": WeightPenalty,
     }
 )

@@ -71,8 +71,8 @@ class FeatureTerm(ArithmeticTerm):
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over samples, and how many rows count."""
-        student_feature = _feature(self, student, self.student_layer, of="student")
-        teacher_feature = _feature(self, teacher, self.teacher_layer, of="teacher").detach()
+        student_feature = feature_of(self, student, self.student_layer, of="student")
+        teacher_feature = feature_of(self, teacher, self.teacher_layer, of="teacher").detach()
         count = self.count(target)
         mask_B = target.mask(labels=False) if len(student_feature) == target.num_rows else None
         aligned = self._projector(student_feature, teacher_feature)(
@@ -92,8 +92,8 @@ class FeatureTerm(ArithmeticTerm):
         """
         bound = replace(self)
         projector = self._new_projector(
-            _feature(self, student, self.student_layer, of="student"),
-            _feature(self, teacher, self.teacher_layer, of="teacher"),
+            feature_of(self, student, self.student_layer, of="student"),
+            feature_of(self, teacher, self.teacher_layer, of="teacher"),
         )
         object.__setattr__(bound, "projector", projector)
         return bound
@@ -190,7 +190,8 @@ def _over_positions(
     return losses_B * positions_BL.shape[1] / positions_BL.sum(dim=1).clamp(min=1)
 
 
-def _feature(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:
+def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:
+    """A layer's output; `HandshakeError` if the model was not asked for it."""
     if layer not in signals.features:
         listed = ", ".join(f"`{name}`" for name in signals.features) or "no layer at all"
         raise HandshakeError(

@@ -191,6 +191,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),
         teacher_layers=tuple(dict.fromkeys(n for need in each for n in need.teacher_layers)),
         student_weights=any(need.student_weights for need in each),
+        second_view=any(need.second_view for need in each),
         min_classes=max(need.min_classes for need in each),
         kinds=_common_kinds(needs),
     )

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
+    EMBEDDING = "embedding"
     TOKENS = "tokens"
 
 
@@ -76,6 +77,8 @@ def probabilities(logits: Floats, *, kind: Kind | str) -> NDArray[np.float64]:
             return sigmoid(logits)
         case Kind.REGRESSION:
             raise DataError("Regression values are no probabilities; ask for another figure.")
+        case Kind.EMBEDDING:
+            raise DataError("Embeddings are no probabilities; ask for another figure.")
         case Kind.TOKENS:
             raise DataError("Of tokens a few figures are kept and no probabilities of all classes.")
 
@@ -87,12 +90,15 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
     - `multi_label`: share of decisions (a label is on if its logit is above zero) `[N, L]`.
     - `regression`: mean over outputs of Pearson's correlation of the values `[N, O]`; an output
       that does not vary counts 1 if both models are equal there and 0 if not.
+    - `embedding`: share of rows whose nearest other row is the same one, from vectors `[N, D]`,
+      whose widths may differ.
     - `tokens`: share of positions with the same likeliest token, from digests `[N, 3]`.
 
     Raises:
         DataError: the shapes differ or there are no rows.
     """
-    if a.shape != b.shape or len(a) == 0:
+    same = len(a) == len(b) if kind == Kind.EMBEDDING else a.shape == b.shape
+    if not same or len(a) == 0:
         raise DataError(
             f"Agreement needs the same rows from both models, got {a.shape} and {b.shape}; "
             "compute both on the same test data."
@@ -104,6 +110,8 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
             return float(np.mean((a > 0) == (b > 0)))
         case Kind.TOKENS:
             return float(np.mean(a[:, CHOSEN] == b[:, CHOSEN]))
+        case Kind.EMBEDDING:
+            return float(np.mean(_nearest(a) == _nearest(b)))
         case Kind.REGRESSION:
             return _correlation(a.reshape(len(a), -1), b.reshape(len(b), -1))
 
@@ -225,6 +233,19 @@ def _decisions(
 
 def _shares(part: NDArray[np.float64], whole: NDArray[np.float64]) -> list[float | None]:
     return [float(p / w) if w > 0 else None for p, w in zip(part, whole, strict=True)]
+
+
+def _nearest(vectors_ND: Floats) -> NDArray[np.int64]:
+    """`[N]`, the other row at the smallest angle."""
+    lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    unit_ND = vectors_ND / np.maximum(lengths_N1, TINY)
+    found = []
+    for start in range(0, len(unit_ND), 512):
+        cosines = unit_ND[start : start + 512] @ unit_ND.T
+        places = np.arange(len(cosines))
+        cosines[places, places + start] = -np.inf
+        found.append(cosines.argmax(axis=1))
+    return np.concatenate(found)
 
 
 def _correlation(a_NO: Floats, b_NO: Floats) -> float:

@@ -17,6 +17,7 @@ from potstill.models.mlp import mlp
 from potstill.models.mobilenet import mobilenet_v2
 from potstill.models.options import Value, nearest, read_options
 from potstill.models.resnet_cifar import resnet_cifar
+from potstill.models.sentence_static import static
 from potstill.models.shufflenet import shufflenet_v1, shufflenet_v2
 from potstill.models.text import bag
 from potstill.models.vgg import vgg
@@ -51,6 +52,7 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "cnn": _Architecture(cnn),
     "bag": _Architecture(bag),
     "bilstm": _Architecture(bilstm),
+    "static": _Architecture(static),
     **{f"resnet{depth}": _thin(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _thin(depth, stem=32, factor=4) for depth in (8, 32)},
     "ResNet18": _full((2, 2, 2, 2), bottleneck=False),

@@ -14,6 +14,7 @@ from potstill.models.initial import seeded
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import rebuildable_language_model
 from potstill.models.options import refuse_unknown
+from potstill.models.sentence import SentenceEncoder, rebuildable_sentence_encoder
 from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
 from potstill.models.weights import fit_weights, read_weights, write_weights
@@ -84,6 +85,8 @@ def load_file_source(config: ModelConfig, *, trust: bool) -> nn.Module:
 
 def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The config without what needs a hub or a file that may be gone."""
+    if isinstance(model, SentenceEncoder) and not config.options.get("trust_remote_code"):
+        return rebuildable_sentence_encoder(model, config)
     match config.source:
         case "file":
             return _architecture(config)

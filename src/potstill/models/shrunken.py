@@ -20,6 +20,9 @@ from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_h
 from potstill.models.importance import stack_of
 from potstill.models.narrowed import Kept, narrowed
 from potstill.models.options import nearest, read_options
+from potstill.models.sentence import SentenceEncoder
+from potstill.models.sentence_static import StaticEncoder, rebuildable_static
+from potstill.models.sentence_students import sentence_student
 from potstill.models.static import distilled_table
 from potstill.models.text import BagOfEmbeddings
 
@@ -67,6 +70,8 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
             options=_mapping(origin["options"]),
         )
     )
+    if isinstance(teacher, SentenceEncoder):
+        return sentence_student(teacher, config.name, options, fewer_layers=_fewer_layers)
     if not isinstance(teacher, HuggingFaceTextClassifier):
         raise ModelError(
             f"A student of source `teacher` is cut from a text model of source hf, and "
@@ -84,6 +89,8 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
 
 def rebuildable_shrunken(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same student described by itself, so that its teacher is not needed."""
+    if isinstance(model, StaticEncoder):
+        return rebuildable_static(model, config)
     if isinstance(model, BagOfEmbeddings):
         vocabulary, width = model.embedding.weight.shape
         options: dict[str, Json] = {"vocabulary": vocabulary, "width": width}

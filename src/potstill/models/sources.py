@@ -12,6 +12,7 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.sentence import build_sentence_encoder
 from potstill.models.shrunken import SOURCE as SHRUNKEN
 from potstill.models.shrunken import build_shrunken
 from potstill.models.trusted import build_python
@@ -59,6 +60,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_timm(config)
         case "torchvision":
             model = build_torchvision(config)
+        case "hf" if "pooling" in config.options:
+            return build_sentence_encoder(config, trust=trust)  # its width is its own
         case "hf":
             model = build_huggingface(config, trust=trust)
         case "shrunken":

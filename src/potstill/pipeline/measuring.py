@@ -111,7 +111,7 @@ def _metrics(
 
 def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
     kind = shop.experiment.task.kind
-    if kind == "regression":
+    if kind in ("regression", "embedding"):
         return {}
     found: dict[str, object] = {}
     for role in ROLES:
@@ -174,12 +174,21 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
     outputs = answers.outputs.numpy()
     if kind == "regression":
         return outputs
+    if kind == "embedding":
+        return _similarities(outputs)
     if kind == "tokens":
         return outputs[:, NLL : NLL + 1]
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":
         return (p > 0.5).astype(np.float64)
     return np.asarray(np.eye(p.shape[1])[p.argmax(1)])
+
+
+def _similarities(vectors_ND: np.ndarray) -> np.ndarray:
+    """`[N, 64]` cosines with some of the rows: what widths and bases do not change."""
+    unit_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+    some = np.linspace(0, len(unit_ND) - 1, min(64, len(unit_ND))).astype(int)
+    return np.asarray(unit_ND @ unit_ND[some].T)
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

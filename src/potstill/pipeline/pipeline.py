@@ -16,6 +16,7 @@ from potstill.pipeline.exporting import export_models
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
+from potstill.pipeline.referring import refer_to
 from potstill.pipeline.results import gather
 from potstill.pipeline.run import Run
 from potstill.pipeline.storing import taught_samples
@@ -87,6 +88,8 @@ class Pipeline:
         self._rehearse(shop)
         ready = get_teacher(shop)
         ready.teacher.to(shop.runtime.device)
+        if self._experiment.task.truth_from_teacher:
+            refer_to(shop, ready.teacher)
         self._check_fit(shop, ready.teacher)
         source = source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
@@ -177,7 +180,7 @@ class Pipeline:
     def _check_teacher(self, shop: Workshop, ready: Ready) -> None:
         """Say loudly, before the distillation budget is spent, that a teacher is no better."""
         task, outcome = self._experiment.task, shop.ledger.outcome
-        validation = shop.feed(self._experiment.data.validation)
+        validation = shop.feed(shop.experiment.data.validation)
         taught = score(answers_of(ready.teacher, validation, task), task)[task.primary]
         scratch = [outcome(f"scratch/{seed}")["validation"] for seed in self._experiment.seeds]
         warning = teacher_warning(

@@ -3,8 +3,8 @@
 All are `Teacher`s.
 """
 
-from potstill.teachers.cross_tokenizer import CrossTokenizer
 from potstill.teachers.api import ApiTeacher
+from potstill.teachers.cross_tokenizer import CrossTokenizer
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher

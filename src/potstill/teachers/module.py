@@ -6,10 +6,13 @@ from typing import Self, final
 import torch
 from torch import nn
 
-from potstill.features.taps import layer_names
+from potstill.features.taps import known_layers
 from potstill.protocols import LogitKind, Offers, Task, Teacher
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest, module_digest
+
+VALUED = frozenset({"regression", "embedding"})
+"""Kinds of targets for which a model gives values and not logits."""
 
 
 @final
@@ -32,8 +35,8 @@ class ModuleTeacher(Teacher):
 
     def offers(self) -> Offers:
         """Raw logits (or values) and the output of any named layer."""
-        kind = LogitKind.VALUES if self._task.kind == "regression" else LogitKind.RAW
-        return Offers(logits=kind, layers=tuple(layer_names(self.model)))
+        kind = LogitKind.VALUES if self._task.kind in VALUED else LogitKind.RAW
+        return Offers(logits=kind, layers=tuple(known_layers(self.model)))
 
     def fingerprint(self) -> str:
         """Digest of weights and preprocessing."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from potstill.errors import HandshakeError, PotstillError
-from potstill.features.taps import layer_names
+from potstill.features.taps import known_layers
 from potstill.losses import DivergenceTerm, Objective
 from potstill.losses.divergence import wrong_for
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
@@ -65,7 +65,7 @@ def _on_paper(
     student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task, batch: Batch
 ) -> Iterator[str]:
     offered = teacher.offers() if teacher is not None else None
-    names = layer_names(student)
+    names = known_layers(student)
     for weighted in objective:
         term, needs = weighted.term, weighted.term.needs()
         yield from (f"{term.name}: {why}" for why in _unmet_by_teacher(needs, offered))
@@ -201,6 +201,8 @@ def _in_shapes(
 
 
 def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> Iterator[str]:
+    if task.kind == "embedding":  # widths may differ, and there are no labels
+        return
     mine, theirs = (getattr(s.logits, "num_classes", None) for s in (said, taught))
     if mine is not None and theirs is not None and mine != theirs:
         yield (

@@ -5,13 +5,14 @@ the whole of the student's work.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast, final
 
 from torch import Tensor, nn
 
 from potstill.losses import Objective
 from potstill.protocols import Task
-from potstill.signals import Batch, Signals
+from potstill.signals import Batch, Logits, Signals
 from potstill.train.pace import EXACT_PACE, Pace
 
 
@@ -57,7 +58,7 @@ class Lesson(nn.Module):
         self._objective, self._task = objective, task
         needs = objective.needs()
         self._layers: Sequence[str] = needs.student_layers
-        self._with_weights = needs.student_weights
+        self._with_weights, self._twice = needs.student_weights, needs.second_view
         self._pace, self._rows = pace, rows
         _ = objective.names  # made now: a compiler stops at the lock that guards its making
         self._compiled = cast("Callable[[Assignment], Loss]", pace.compile(self._evaluate))
@@ -66,12 +67,14 @@ class Lesson(nn.Module):
         """What the student says, with all that the objective needs."""
         with self._pace.autocast(batch.inputs.device):
             said = self._task.forward(self.student, batch, layers=self._layers)
+            if self._twice:
+                again = self._task.forward(self.student, batch).logits
+                assert isinstance(again, Logits), "terms on two passes are for dense rows"
+                said = replace(said, second=again.values_NC)
         if not self._with_weights:
             return said
         weights = tuple(p for p in self.student.parameters() if p.requires_grad)
-        return Signals(
-            logits=said.logits, features=said.features, embedding=said.embedding, weights=weights
-        )
+        return replace(said, weights=weights)
 
     def forward(self, assignment: Assignment) -> Loss:
         """The loss (a scalar with gradient) and the value of each term (without)."""

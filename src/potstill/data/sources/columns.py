@@ -32,12 +32,15 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     if request.target_kind is TargetKind.TOKENS:
         return read_columns(parts, request=request, name=name)
     train = parts["train"]
-    labels = _label_columns(train, request.options.texts("label"))
+    unlabelled = request.target_kind is TargetKind.EMBEDDING
+    labels = () if unlabelled else _label_columns(train, request.options.texts("label"))
     inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)
     for part, dataset in parts.items():
         for column in inputs if part == "transfer" else (*inputs, *labels):
             _check_column(dataset, column, part=part)
     arrays = _read_inputs(parts, inputs, request=request, name=name)
+    if unlabelled:
+        return arrays
     targets, classes = _read_labels(parts, labels, request=request)
     return replace(
         arrays,

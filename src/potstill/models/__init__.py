@@ -3,6 +3,7 @@
 from potstill.models.builtin import builtin_names
 from potstill.models.config import PURPOSES, ModelConfig
 from potstill.models.create import create_model
+from potstill.models.language_students import language_student_config
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
@@ -13,6 +14,7 @@ __all__ = [
     "available",
     "builtin_names",
     "create_model",
+    "language_student_config",
     "load_model",
     "save_model",
     "shrunken_config",

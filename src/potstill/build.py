@@ -11,7 +11,13 @@ from potstill.generation import EngineName, Sampling
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import PURPOSES, ModelConfig, calibrated_config, create_model
+from potstill.models import (
+    PURPOSES,
+    ModelConfig,
+    calibrated_config,
+    create_model,
+    language_student_config,
+)
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
@@ -239,8 +245,12 @@ def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfi
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
+    config = _config(teacher, data, recipe.task)
+    if recipe.task == "causal_lm":
+        rows = data.train.inputs[:CALIBRATION]
+        return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
     return calibrated_config(
-        _config(teacher, data, recipe.task),
+        config,
         spec.options,
         texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
         frame=data.tokens.frame,

@@ -61,21 +61,13 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     """
     options = dict(config.options)
     origin = options.pop("teacher")
-    assert isinstance(origin, Mapping), "`shrunken_config` wrote it"
-    teacher = build(
-        replace(
-            config,
-            source=str(origin["source"]),
-            name=str(origin["name"]),
-            options=_mapping(origin["options"]),
-        )
-    )
+    teacher = build(teacher_of(config, origin))
     if isinstance(teacher, SentenceEncoder):
         return sentence_student(teacher, config.name, options, fewer_layers=_fewer_layers)
     if not isinstance(teacher, HuggingFaceTextClassifier):
         raise ModelError(
             f"A student of source `teacher` is cut from a text model of source hf, and "
-            f"`{origin['name']}` is none: name the student's model itself."
+            f"`{teacher_of(config, origin).name}` is none: name the student's model itself."
         )
     if config.name not in _MAKERS:
         raise ModelError(f"`make: {config.name}` is unknown; {nearest(config.name, _MAKERS)}")
@@ -85,6 +77,17 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
         read = read_options(make, options, model="make: layers")
         return _cut(_fewer_layers(teacher, chosen=_indices(chosen, "layers"), **read), chosen)
     return make(teacher, **read_options(make, options, model=f"make: {config.name}"))
+
+
+def teacher_of(config: ModelConfig, origin: Json) -> ModelConfig:
+    """The config of the teacher that a student's config speaks of."""
+    assert isinstance(origin, Mapping), "`shrunken_config` wrote it"
+    return replace(
+        config,
+        source=str(origin["source"]),
+        name=str(origin["name"]),
+        options=_mapping(origin["options"]),
+    )
 
 
 def rebuildable_shrunken(model: nn.Module, config: ModelConfig) -> ModelConfig:

@@ -83,9 +83,9 @@ class Workshop:
             e.precision,
             speed,
         )
-        if vars(e.task):  # what a task was made with
-            common = (*common, str(vars(e.task)))
-        return [str(part) for part in (*common, self.runtime.device.type, *parts)]
+        made_with = [str(vars(e.task))] if vars(e.task) else []  # options of the task
+        found = (*common, *made_with, self.runtime.device.type, *parts)
+        return [str(part) for part in found]
 
     def run(
         self, stage: str, *, depends_on: Iterable[str], files: Iterable[Path], work: object

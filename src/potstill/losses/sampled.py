@@ -21,7 +21,7 @@ from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
 from potstill.signals import AnyLogits, LazyLogits, Logits, SparseLogits, Target
 
-_CHUNK_ELEMENTS = 2**24  # of logits that are looked at together beforehand
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}  # of logits looked at together beforehand
 _DENSE = Needs(
     student_logits=True,
     teacher_logits=True,
@@ -322,7 +322,8 @@ def _said_in_parts(term: _DrawnTerm, logits: AnyLogits | None, labels_N: Tensor)
             f"`{term.name}` needs the logits of all the student's tokens on both sides; give a "
             "teacher with the student's tokens and dense logits, or use sampled_reverse_kl."
         )
-    step = max(1, _CHUNK_ELEMENTS // logits.num_classes)
+    limit = _CHUNK_ELEMENTS.get(labels_N.device.type, 2**23)
+    step = max(1, limit // logits.num_classes)
     said: list[Tensor] = []
     for start in range(0, len(labels_N), step):
         part = slice(start, start + step)

@@ -65,7 +65,6 @@ def recipe(place: Path, **changes: object) -> dict[str, object]:
         },
         "seeds": [0],
         "export": [],
-        "speed": "exact",
         "measure": {"seconds": 0.1, "energy": False},
         **changes,
     }

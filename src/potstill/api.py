@@ -22,7 +22,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.tasks import Classification, Embedding, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
@@ -40,6 +40,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "embedding": Embedding,
+    "tokens": CausalLM,
 }
 
 
@@ -88,6 +89,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        export=("hf",) if task.kind == "tokens" else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
     )
@@ -174,7 +176,8 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    source = _given(teacher, chosen, _TASKS[chosen.target_kind.value]()).teacher
+    task = _TASKS[chosen.target_kind.value]()
+    source = _given(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
         samples=samples,
@@ -195,7 +198,13 @@ def label(
     source.to(torch.device(device))
     key = key_of(source, feed)
     with StoreWriter(out, key=key, codecs=codecs) as writer:
-        write_labels(source, feed, writer, views=views or 1)
+        write_labels(
+            source,
+            feed,
+            writer,
+            views=views or 1,
+            samples_of=lambda batch: task.target(batch).samples,
+        )
     return Store(out)
 
 
@@ -282,6 +291,8 @@ def _default(task: Task) -> Objective:
             return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
         case "embedding":
             return EmbeddingCosine() + SimilarityKL()
+        case "tokens":
+            return 0.9 * KD(temperature=1) + 0.1 * CrossEntropy()
         case "regression":
             teacher = SquaredError(follow=Follow.TEACHER)
             return 0.5 * teacher + 0.5 * SquaredError()

@@ -9,7 +9,8 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.models import PURPOSES, ModelConfig, calibrated_config, create_model
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
     EnsembleSource,
@@ -43,7 +44,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, Embedding, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -57,6 +58,7 @@ _TASKS: dict[str, type[Classification | MultiLabel | Regression | Embedding]] = 
     "regression": Regression,
     "embedding": Embedding,
 }
+_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -69,14 +71,14 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _TASKS[recipe.task]()
+    task = _task(recipe)
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
     if isinstance(task, Embedding):
         teacher, student = _encoders(recipe, data, task, trust=trust)
     else:
         teacher = _teacher(recipe.teacher, data, task, trust=trust)
-        student = made_model(_student_config(recipe, data), trust=trust)
+        student = made_model(_student_config(recipe, data, trust=trust), trust=trust)
     return Experiment(
         name=recipe.name,
         description=recipe.description,
@@ -88,7 +90,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
         seeds=recipe.seeds,
-        export=recipe.export,
+        export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
@@ -100,13 +102,23 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     )
 
 
+def _task(recipe: Recipe) -> Task:
+    reduction = recipe.distill.reduction
+    if recipe.task == "causal_lm":
+        return CausalLM(reduction=reduction)
+    if reduction != "token":
+        raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    return _TASKS[recipe.task]()
+
+
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    if options.get("kind") == "text" and "tokenizer" not in options:
+    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
-    kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
+    kind = _KINDS.get(recipe.task, recipe.task)
     return data_sources.load(
         spec.source,
         options,
@@ -170,6 +182,12 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
     return make_codec(spec.codec, {**options, "temperature": temperature})
 
 
+def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """What is exported; `auto` is what the task's models are used as."""
+    usual = "hf" if task.kind == "tokens" else "onnx"
+    return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
+
+
 def _learning(spec: LearnSpec) -> Learning:
     return Learning(settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix))
 
@@ -185,27 +203,36 @@ def _mix(spec: MixSpec | None) -> Mix | None:
     return kind(alpha=spec.alpha, probability=spec.probability)
 
 
-def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> ModelConfig:
+def _config(
+    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+) -> ModelConfig:
     return ModelConfig(
         source=spec.source,
         name=spec.name,
         options=spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
+        purpose=task if task in PURPOSES else "",
     )
 
 
-def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
+def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
-        return _config(spec, data)
+        return _config(spec, data, recipe.task)
     teacher = recipe.teacher.model
     if teacher is None or teacher.source != "hf" or data.tokens is None:
         raise RecipeError(
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data), spec.options)
+    return calibrated_config(
+        _config(teacher, data, recipe.task),
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
@@ -309,6 +336,7 @@ def _module(
         options=options,
         input_shape=data.input_shape,
         num_outputs=outputs or data.num_outputs,
+        purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
     if spec.train is not None:

@@ -38,9 +38,10 @@ class _Open(BaseModel):
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "python"] = Field(
+    source: Literal["builtin", "npz", "hf", "text", "python"] = Field(
         description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. python: a function of yours (needs --trust)."
+        "imagefolder. text: plain text files, for language models. python: a function of yours "
+        "(needs --trust)."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -118,6 +119,12 @@ class TermSpec(_Open):
 
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
+
+    reduction: Literal["token", "sequence"] = Field(
+        "token",
+        description="Of language models: losses are means over all tokens, or every text counts "
+        "alike. For all that the run trains.",
+    )
 
     objective: tuple[TermSpec, ...] = (
         TermSpec(term="kd", weight=0.9, temperature=4.0),
@@ -253,7 +260,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "embedding"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "causal_lm", "embedding"] = (
+        "classification"
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec
@@ -261,7 +270,9 @@ class Recipe(_Strict):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
         (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
     )
-    export: tuple[Literal["onnx"], ...] = ("onnx",)
+    export: tuple[Literal["auto", "onnx", "hf"], ...] = Field(
+        ("auto",), description="auto: hf (`save_pretrained`) of language models, else onnx."
+    )
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",

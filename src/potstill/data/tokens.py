@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import DataError, need
+from potstill.functional.tokens import IGNORED
 from potstill.runtime.texts import NAMES
 
 if TYPE_CHECKING:
@@ -23,18 +24,19 @@ class Tokens:
 
     Args:
         tokenizer: of Transformers; pads on the right from here on.
+        language: of a language model, whose third plane says where tokens of packed texts stand.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, language: bool = False) -> None:
         tokenizer.padding_side = "right"
-        self._tokenizer = tokenizer
+        self._tokenizer, self._language = tokenizer, language
 
     @classmethod
-    def load(cls, name: str, *, fetch: bool = False) -> "Tokens":
+    def load(cls, name: str, *, fetch: bool = False, language: bool = False) -> "Tokens":
         """The tokenizer in a local folder, or with `fetch` that of a hub id.
 
         Raises:
-            DataError: there is none, or it has no token to pad with.
+            DataError: there is none, or it has no token to pad with (unless `language`).
             MissingExtra: Transformers is not installed.
         """
         transformers = need("transformers", extra="text")
@@ -51,31 +53,55 @@ class Tokens:
                 f"`{name}` holds no tokenizer that Transformers reads ({first}); give another one "
                 "with `data.tokenizer`."
             ) from error
-        if tokenizer.pad_token_id is None:
+        if tokenizer.pad_token_id is None and not language:
             raise DataError(
                 f"The tokenizer `{name}` has no token to pad with, which batches need; choose a "
                 "tokenizer of an encoder, or add a pad token to it."
             )
-        return cls(tokenizer)
+        return cls(tokenizer, language=language)
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """As Transformers has it."""
+        return self._tokenizer
+
+    @property
+    def pad(self) -> int:
+        """What stands in the padding, where the attention mask lets nobody see it."""
+        marks = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
+        return int(next(mark for mark in marks if mark is not None))
 
     @property
     def size(self) -> int:
         """How many different tokens there are."""
         return len(self._tokenizer)
 
-    @property
     def frame(self) -> tuple[int, ...]:
-        """Numbers of the tokens put around a single text: none, or the first and the last."""
-        empty: list[int] = self._tokenizer("")["input_ids"]
-        return (empty[0], empty[-1]) if len(empty) > 1 else ()
+        """The special tokens around a text; the last one stands after it.
+
+        Raises:
+            DataError: it puts none around texts.
+        """
+        ids = tuple(int(number) for number in self._tokenizer("")["input_ids"])
+        if not ids:
+            raise DataError(
+                "This tokenizer puts no special tokens around a text, and between them an encoder "
+                "is asked about tokens: take one with special tokens, or leave `table` out."
+            )
+        return ids
 
     def padded(self, planes_NPL: NDArray[np.int32], length: int) -> NDArray[np.int32]:
         """The same texts with more padding, `length` positions in all."""
         num_texts, num_planes, had = planes_NPL.shape
         wider = np.zeros((num_texts, num_planes, length), dtype=np.int32)
-        wider[:, 0] = self._tokenizer.pad_token_id
+        wider[:, 0] = self.pad
         wider[:, :, :had] = planes_NPL
         return wider
+
+    def unasked(self, labels_NL: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """The same questions with more positions at which nothing is asked."""
+        more = length - labels_NL.shape[1]
+        return np.pad(labels_NL, ((0, 0), (0, more)), constant_values=IGNORED)
 
     def planes(
         self, first: Sequence[str], second: Sequence[str] | None, *, max_length: int
@@ -106,7 +132,7 @@ class Tokens:
         for planes in planes_NPL:
             kept = planes[0][planes[1] > 0].tolist()
             parts = [kept]
-            if len(planes) > 2:
+            if len(planes) > 2 and not self._language:
                 kinds = planes[2][planes[1] > 0]
                 parts = [[t for t, k in zip(kept, kinds, strict=True) if k == i] for i in (0, 1)]
             said = [self._tokenizer.decode(part, skip_special_tokens=True) for part in parts]

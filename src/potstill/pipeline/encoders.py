@@ -140,4 +140,4 @@ def _frame(data: DataSet) -> list[Json]:
         raise RecipeError(
             "A static student has a vector for each token: use it with data of `kind: text`."
         )
-    return list(data.tokens.frame)
+    return list(data.tokens.frame())

@@ -92,7 +92,7 @@ def table_of(
     Args:
         teacher: in any mode; left as it was found.
         vocabulary: V.
-        frame: numbers of the tokens that open and close a text, none or two.
+        frame: numbers of the special tokens around a text; the last one stands after it.
         width: D; `None` for the teacher's.
         sif: the smaller, the less common tokens weigh; 0 weighs all alike.
     """
@@ -103,7 +103,7 @@ def table_of(
         for start in range(0, vocabulary, CHUNK):
             tokens_B1 = torch.arange(start, min(start + CHUNK, vocabulary))[:, None]
             marks = [torch.full_like(tokens_B1, mark) for mark in frame]
-            ids_BL = torch.cat([*marks[:1], tokens_B1, *marks[1:]], dim=1)
+            ids_BL = torch.cat([*marks[:-1], tokens_B1, *marks[-1:]], dim=1)
             parts.append(teacher.answer(ids_BL, torch.ones_like(ids_BL)))
     teacher.train(was_training)
     table_VD = torch.cat(parts)

@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from potstill.signals import Batch, Partial, Signals, Target
+from potstill.signals import Batch, Logits, Partial, Signals, Target
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -126,10 +126,25 @@ class Term(ABC):
         return None
 
 
+@runtime_checkable
+class TokenModel(Protocol):
+    """A module that answers position by position; its last layer is left to the caller."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """From the states to the logits."""
+        ...
+
+    def states(self, batch: Batch) -> Tensor:
+        """`[B, L, D]`: what goes into the head at each position that `batch.labels` speaks of."""
+        ...
+
+
 class Task(ABC):
     """How a model is called on a batch, what the data say, and how answers are scored."""
 
     kind: ClassVar[str]  # what targets are: single_label, multi_label, regression, tokens, …
+    name: ClassVar[str] = ""  # of the task, where the kind does not say it: causal_lm, …
     primary: ClassVar[str]  # the metric that decides
     higher_is_better: ClassVar[bool]  # of the primary metric
 
@@ -141,9 +156,18 @@ class Task(ABC):
     def target(self, batch: Batch) -> Target:
         """What the data say about the rows of the logits."""
 
+    def digest(self, signals: Signals, target: Target) -> Tensor:
+        """What is kept of each row of an evaluated batch, `[N, K]` float32: its logits or values.
+
+        Tasks with more rows and classes than can be kept give a few figures of each row instead.
+        """
+        logits = signals.logits
+        assert isinstance(logits, Logits), "tasks with one row a sample give dense logits"
+        return logits.values_NC.detach().float()
+
     @abstractmethod
     def scores(self, outputs_NC: Tensor) -> Tensor:
-        """What the metrics take: probabilities of classes or labels, or the values themselves."""
+        """What the metrics take, made of what `digest` kept: probabilities, or the values."""
 
     @abstractmethod
     def metrics(self, num_outputs: int) -> "MetricCollection":

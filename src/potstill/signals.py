@@ -37,7 +37,8 @@ class Batch:
     Args:
         inputs: `[B, ...]`, what the models are given, already augmented and normalised.
         labels: `[B]` classes (int64), `[B, C]` soft or multi-label targets (float32), `[B, O]`
-            regression values (float32); `None` when nothing is labelled.
+            regression values (float32), `[B, L]` what is asked at each position (int64, -100 where
+            nothing is); `None` when nothing is labelled.
         labelled: `[B]` bool, which rows carry a label; `None` means all (if `labels` is given).
         ids: `[B]` int64, the stable identity of each sample in its data set.
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
@@ -181,6 +182,8 @@ class Target:
         labelled: `[N]` bool, which rows carry a label; `None` means all valid ones.
         positions: `[N, L]` bool, of samples that are padded to L positions, which of them count in
             layers that answer position by position; `None` means all.
+        samples: `[N]` int64, which sample of the batch a row is about, in order; `None` means that
+            each sample has one row.
     """
 
     num_rows: int
@@ -188,6 +191,7 @@ class Target:
     valid: Tensor | None = None
     labelled: Tensor | None = None
     positions: Tensor | None = None
+    samples: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

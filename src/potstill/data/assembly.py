@@ -172,6 +172,9 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     assert labels is not None
     if not len(labels):
         raise DataError(f"The training part of `{raw.name}` is empty; give at least two rows.")
+    if target_kind is TargetKind.TOKENS and raw.tokens is not None:
+        size = len(raw.classes) if raw.classes else raw.tokens.size
+        return Scheme(target_kind=target_kind, num_outputs=size, classes=raw.classes)
     return read_scheme(labels, target_kind=target_kind, classes=raw.classes, remap=form.remap)
 
 
@@ -272,7 +275,8 @@ def _part_seed(seed: int, name: str) -> int:
 
 def _classes(samples: Samples) -> Tensor | None:
     labels = samples.labels
-    return labels if labels is not None and labels.dtype == torch.int64 else None
+    is_class = labels is not None and labels.dtype == torch.int64 and labels.ndim == 1
+    return labels if is_class else None
 
 
 def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:

@@ -134,18 +134,19 @@ class Feed:
         if not 0 <= index < self.num_batches:
             raise IndexError(f"batch {index} of an epoch that has {self.num_batches}")
         rows = self._permutation(epoch)[self._slice(index)]
-        source = self._source
+        source, longest = self._source, None
         ids = source.ids.index_select(0, rows)
         view = torch.full_like(ids, self._view(epoch))
         if self._lengths is None:
             inputs, raw = self._inputs(rows, ids, view)
         else:
             padded = source.inputs.index_select(0, rows)
-            inputs = self.normalise(padded[:, :, : self._longest[index]])
+            longest = self._longest[index]
+            inputs = self.normalise(padded[:, :, :longest])
             raw = inputs if self.keep_raw else None
         batch = Batch(
             inputs=inputs,
-            labels=None if source.labels is None else source.labels.index_select(0, rows),
+            labels=self._labels(rows, longest),
             labelled=None if source.labelled is None else source.labelled.index_select(0, rows),
             ids=ids,
             view=view,
@@ -158,6 +159,14 @@ class Feed:
         moment = Moment(self.seed, epoch, index)
         mixed = self.mix(batch, num_classes=self.num_classes, moment=moment)
         return replace(mixed, raw=self.normalise.inverse(mixed.inputs)) if self.keep_raw else mixed
+
+    def _labels(self, rows: Tensor, longest: int | None) -> Tensor | None:
+        """Of some rows; those of positions are cut as the inputs are."""
+        if self._source.labels is None:
+            return None
+        labels = self._source.labels.index_select(0, rows)
+        by_position = longest is not None and labels.ndim == 2 and labels.dtype == torch.int64
+        return labels[:, :longest] if by_position else labels
 
     def _view(self, epoch: int) -> int:
         """Which view of its samples an epoch shows."""

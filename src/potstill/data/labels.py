@@ -45,6 +45,8 @@ class Scheme:
                 return self._encode_multi(labels, part=part)
             case TargetKind.REGRESSION:
                 return self._encode_values(labels, part=part)
+            case TargetKind.TOKENS:
+                return torch.from_numpy(labels.astype(np.int64))
 
     def _encode_single(self, labels: Array, *, part: str) -> Tensor:
         if self.values is not None and self.places is not None:

@@ -30,6 +30,7 @@ class TargetKind(StrEnum):
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
+    TOKENS = "tokens"
 
 
 @final
@@ -41,7 +42,8 @@ class Samples:
         inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32, texts
             `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
         ids: `[N]` int64, stable, unique within a data set.
-        labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, or `[N, O]` float32 values.
+        labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
+            is asked at each position, `[N, L]` int64 (-100: nothing).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
 
     Raises:
@@ -120,7 +122,7 @@ class DataSet:
         validation: what they are selected on.
         test: what is read once, at the end.
         normalise: raw → model input, with constants from `train` alone.
-        num_outputs: C classes or labels, or O regression values.
+        num_outputs: C classes or labels, O regression values, or V tokens of the vocabulary.
         transfer: samples without labels that a student may learn from as well.
         classes: their names; `None` for regression.
         features: names of table columns, signal channels or regression inputs, if known.

@@ -16,6 +16,8 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 TINY = 1e-12
+NLL, CHOSEN, SURE = 0, 1, 2
+"""Columns of a digest of tokens: -log p(label), the likeliest token, and its probability."""
 
 
 class Kind(StrEnum):
@@ -24,6 +26,7 @@ class Kind(StrEnum):
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
+    TOKENS = "tokens"
 
 
 class Bin(TypedDict):
@@ -73,6 +76,8 @@ def probabilities(logits: Floats, *, kind: Kind | str) -> NDArray[np.float64]:
             return sigmoid(logits)
         case Kind.REGRESSION:
             raise DataError("Regression values are no probabilities; ask for another figure.")
+        case Kind.TOKENS:
+            raise DataError("Of tokens a few figures are kept and no probabilities of all classes.")
 
 
 def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> float:
@@ -82,6 +87,7 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
     - `multi_label`: share of decisions (a label is on if its logit is above zero) `[N, L]`.
     - `regression`: mean over outputs of Pearson's correlation of the values `[N, O]`; an output
       that does not vary counts 1 if both models are equal there and 0 if not.
+    - `tokens`: share of positions with the same likeliest token, from digests `[N, 3]`.
 
     Raises:
         DataError: the shapes differ or there are no rows.
@@ -96,6 +102,8 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
             return float(np.mean(a.argmax(axis=-1) == b.argmax(axis=-1)))
         case Kind.MULTI_LABEL:
             return float(np.mean((a > 0) == (b > 0)))
+        case Kind.TOKENS:
+            return float(np.mean(a[:, CHOSEN] == b[:, CHOSEN]))
         case Kind.REGRESSION:
             return _correlation(a.reshape(len(a), -1), b.reshape(len(b), -1))
 
@@ -115,7 +123,18 @@ def calibration_error(probs: Floats, labels: Integers | Floats, *, bins: int = 1
         labels: `[N]` classes or `[N, L]` zeros and ones.
         bins: how many; empty ones are reported with a count of zero.
     """
-    confidence, correct = _decisions(probs, labels)
+    return _reliability(*_decisions(probs, labels), bins=bins)
+
+
+def token_calibration(digest_N3: Floats, labels_N: Integers, *, bins: int = 15) -> Calibration:
+    """As `calibration_error`, of the likeliest token at each position."""
+    correct = (digest_N3[:, CHOSEN].astype(np.int64) == labels_N).astype(np.float64)
+    return _reliability(digest_N3[:, SURE].astype(np.float64), correct, bins=bins)
+
+
+def _reliability(
+    confidence: NDArray[np.float64], correct: NDArray[np.float64], *, bins: int
+) -> Calibration:
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, bins - 1)
     counts = np.bincount(index, minlength=bins)

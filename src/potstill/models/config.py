@@ -22,7 +22,8 @@ class ModelConfig:
         name: of the model in that source; a path for `file`.
         options: the source's own; values that JSON can hold.
         input_shape: of one sample, without the batch: `(3, 32, 32)`, `(1, 180)`, `(30,)`.
-        num_outputs: classes, or regression values.
+        num_outputs: classes, regression values, or tokens of a vocabulary.
+        purpose: what of several models by one name is meant: `causal_lm`, …; a predictor if empty.
 
     Raises:
         ModelError: if a size is not positive, or an option cannot be written as JSON.
@@ -33,6 +34,7 @@ class ModelConfig:
     options: Mapping[str, Json] = field(default_factory=dict)
     input_shape: tuple[int, ...]
     num_outputs: int
+    purpose: str = ""
 
     def __post_init__(self) -> None:
         shape = tuple(self.input_shape)
@@ -69,6 +71,7 @@ class ModelConfig:
             "options": dict(self.options),
             "input_shape": list(self.input_shape),
             "num_outputs": self.num_outputs,
+            **({"purpose": self.purpose} if self.purpose else {}),
         }
 
     @classmethod
@@ -97,6 +100,7 @@ class ModelConfig:
                     options=options,
                     input_shape=tuple(shape),
                     num_outputs=num_outputs,
+                    purpose=str(record.get("purpose", "")),
                 )
         raise ModelError(
             f"This model's config has the keys {sorted(record)} and needs `source`, `name`, "

@@ -11,6 +11,8 @@ from potstill.errors import ModelError
 from potstill.models.config import Json, ModelConfig
 from potstill.models.huggingface import rebuildable_huggingface
 from potstill.models.initial import seeded
+from potstill.models.language import PURPOSE as CAUSAL_LM
+from potstill.models.language import rebuildable_language_model
 from potstill.models.options import refuse_unknown
 from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
@@ -85,6 +87,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     match config.source:
         case "file":
             return _architecture(config)
+        case "hf" if config.purpose == CAUSAL_LM:
+            return rebuildable_language_model(model, config)
         case "hf":
             return rebuildable_huggingface(model, config)
         case "shrunken":

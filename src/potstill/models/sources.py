@@ -9,6 +9,8 @@ from potstill.errors import ModelError
 from potstill.models.builtin import build_builtin, builtin_names
 from potstill.models.config import ModelConfig
 from potstill.models.huggingface import build_huggingface, huggingface_names
+from potstill.models.language import PURPOSE as CAUSAL_LM
+from potstill.models.language import build_language_model
 from potstill.models.options import nearest
 from potstill.models.shrunken import SOURCE as SHRUNKEN
 from potstill.models.shrunken import build_shrunken
@@ -48,6 +50,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
+    if config.source == "hf" and config.purpose == CAUSAL_LM:
+        return build_language_model(config, trust=trust).train()
     match config.source:
         case "builtin":
             return build_builtin(config)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
-from potstill.measure.latency import Timing, measure_callable, measure_onnx
+from potstill.measure.latency import (
+    Runner,
+    Timing,
+    measure_callable,
+    measure_latency,
+    measure_onnx,
+)
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
@@ -57,7 +63,8 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
             num_outputs=shop.num_outputs,
         )
     written, parity = _write(shop, modules, folder)
-    latency = _latency(shop, ready, written)
+    by_token = shop.experiment.task.kind == "tokens"
+    latency = _time(shop, modules) if by_token else _latency(shop, ready, written)
     return {
         "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
         "file_bytes": {role: file_bytes(path) for role, path in written.items()},
@@ -128,6 +135,25 @@ def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[st
             _asker(shop, ready), samples, engine=engine, timing=timing
         )
     return found
+
+
+def _time(shop: Workshop, modules: Mapping[str, nn.Module]) -> dict[str, object]:
+    """Models of tokens as they are, on one test text of middle length, all its positions."""
+    measuring = shop.experiment.measuring
+    timing = Timing(threads=measuring.threads, seconds_budget=measuring.seconds)
+
+    def caller(module: nn.Module) -> Callable[[np.ndarray], object]:
+        def call(planes: np.ndarray) -> object:
+            with torch.no_grad():
+                return module(torch.from_numpy(planes))
+
+        return call
+
+    runners = {
+        role: Runner(call=caller(module.eval()), engine="torch", version=torch.__version__)
+        for role, module in modules.items()
+    }
+    return dict(measure_latency(runners, shop.experiment.data.example().numpy(), timing=timing))
 
 
 def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:

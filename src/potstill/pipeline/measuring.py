@@ -7,7 +7,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from potstill.measure.quality import agreement, calibration_error, probabilities
+from potstill.measure.quality import (
+    NLL,
+    agreement,
+    calibration_error,
+    probabilities,
+    token_calibration,
+)
 from potstill.measure.summary import summarise
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
@@ -79,12 +85,16 @@ def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, ob
         return {}
     found: dict[str, object] = {}
     for role in ROLES:
-        errors = [
-            calibration_error(probabilities(a.outputs.numpy(), kind=kind), a.labels.numpy())["ece"]
-            for a in _of(role, answers)
-        ]
+        errors = [_calibration_error(a, kind) for a in _of(role, answers)]
         found[role] = {"ece": summarise(errors)}
     return found
+
+
+def _calibration_error(answers: Answers, kind: str) -> float:
+    outputs, labels = answers.outputs.numpy(), answers.labels.numpy()
+    if kind == "tokens":
+        return token_calibration(outputs, labels)["ece"]
+    return calibration_error(probabilities(outputs, kind=kind), labels)["ece"]
 
 
 def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
@@ -114,12 +124,17 @@ def _keep(shop: Workshop, answers: Mapping[str, Answers]) -> None:
 
 
 def _most_telling(shop: Workshop, answers: Mapping[str, Answers]) -> np.ndarray:
-    """Test rows where the models differ most, at most `SHOWN`."""
+    """Test samples where the models differ most, at most `SHOWN`, by their place."""
     by_role = {
         role: np.stack([_decisive(shop, a) for a in _of(role, answers)]).mean(0) for role in ROLES
     }
     apart = np.abs(by_role["distilled"] - by_role["teacher"]).sum(-1)
     apart += 0.5 * np.abs(by_role["distilled"] - by_role["scratch"]).sum(-1)
+    ids, samples = answers["teacher_0"].ids.numpy(), shop.experiment.data.test.ids.numpy()
+    if len(ids) != len(samples):  # several rows a sample: their mean
+        place = np.argsort(samples)[np.searchsorted(np.sort(samples), ids)]
+        rows = np.maximum(np.bincount(place, minlength=len(samples)), 1)
+        apart = np.bincount(place, weights=apart, minlength=len(samples)) / rows
     order = np.argsort(-apart, kind="stable")[:SHOWN]
     return np.sort(order)
 
@@ -129,6 +144,8 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
     outputs = answers.outputs.numpy()
     if kind == "regression":
         return outputs
+    if kind == "tokens":
+        return outputs[:, NLL : NLL + 1]
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":
         return (p > 0.5).astype(np.float64)

@@ -7,6 +7,7 @@ from typing import cast
 from potstill.measure.verdict import Trade, judge, ratio
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
+from potstill.protocols import Task
 
 Tree = Mapping[str, object]
 
@@ -21,7 +22,7 @@ def gather(
     return {
         "name": experiment.name,
         "description": experiment.description,
-        "task": _task_name(experiment.task.kind),
+        "task": _task_name(experiment.task),
         "primary": experiment.task.primary,
         "higher_is_better": experiment.task.higher_is_better,
         "seeds": list(experiment.seeds),
@@ -47,8 +48,8 @@ def gather(
     }
 
 
-def _task_name(kind: str) -> str:
-    return "classification" if kind == "single_label" else kind
+def _task_name(task: Task) -> str:
+    return task.name or ("classification" if task.kind == "single_label" else task.kind)
 
 
 def _model(

@@ -75,7 +75,13 @@ class Workshop:
         """What every stage's hash begins with, and the parts that are its own."""
         e = self.experiment
         speed = e.bounds if self.hastening.is_on else "exact"
-        common = (potstill.__version__, self.data_key, e.task.kind, e.precision, speed)
+        common = (
+            potstill.__version__,
+            self.data_key,
+            e.task.name or e.task.kind,
+            e.precision,
+            speed,
+        )
         return [str(part) for part in (*common, self.runtime.device.type, *parts)]
 
     def run(

@@ -27,6 +27,8 @@ _SHOWN_CLASSES = 20
 
 def answer_charts(answers: Answers) -> list[Chart]:
     """The charts that fit the kind of targets, in reading order."""
+    if answers.kind == "tokens":
+        return []
     if answers.kind == "regression":
         return [predicted_chart(answers), residual_chart(answers)]
     if answers.kind == "multi_label":

@@ -27,7 +27,8 @@ class Answers:
         ids: `[N]`, the identity of each sample.
         labels: `[N]` classes, `[N, C]` labels (0 or 1) or `[N, O]` values.
         by_role: role → seed → `[N, C]` logits or `[N, O]` values.
-        kind: `single_label`, `multi_label` or `regression`.
+        kind: `single_label`, `multi_label`, `regression`, or `tokens`, of which three figures are
+            kept a row: -log p(label), the likeliest token and its probability.
         names: of the classes, labels or outputs.
     """
 
@@ -171,6 +172,8 @@ def reliability(answers: Answers, role: str, *, num_bins: int = 10) -> Bins:
 
 
 def _confidence(answers: Answers, logits_NC: Outputs) -> tuple[Floats, Bools]:
+    if answers.kind == "tokens":
+        return logits_NC[:, 2].astype(np.float64), logits_NC[:, 1] == answers.labels
     probs_NC = probabilities(logits_NC, answers.kind)
     if answers.kind == "multi_label":
         said = probs_NC > 0.5

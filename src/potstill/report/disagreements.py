@@ -85,6 +85,8 @@ def find_disagreements(run: RunFolder, answers: Answers) -> Disagreements | None
     """Count and pick the samples on which a model is wrong; nothing without a teacher."""
     if "teacher" not in answers.by_role or "distilled" not in answers.by_role:
         return None
+    if answers.kind == "tokens":  # whose rows are no samples
+        return None
     seed = answers.first_seed()
     teacher, student = (errors_of(answers, role, seed=seed) for role in ("teacher", "distilled"))
     limit = 0.0

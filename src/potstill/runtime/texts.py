@@ -13,6 +13,9 @@ from torch import Tensor
 MASK = 1
 """The plane that is 1 where a token stands and 0 in the padding."""
 
+PLACES = 2
+"""Of language models, the plane that counts from 0 within each of several texts in one row."""
+
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """The planes in order, as Transformers and exported files call them."""
 

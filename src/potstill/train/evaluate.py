@@ -1,12 +1,13 @@
 """Asking a trained model about a whole set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from potstill.protocols import Task, Teacher
-from potstill.signals import Batch, Logits, Signals
+from potstill.signals import Batch, Signals
 from potstill.train.batches import Batches
 
 
@@ -15,9 +16,9 @@ class Answers:
     """All answers of a model on a set, on the CPU, in the order of the batches.
 
     Args:
-        outputs: `[N, C]` float32, logits or values.
-        labels: as the batches gave them.
-        ids: `[N]` int64.
+        outputs: `[N, K]` float32, what the task keeps of each row (`Task.digest`): logits, values.
+        labels: of the rows.
+        ids: `[N]` int64, the sample that a row is about.
     """
 
     outputs: Tensor
@@ -28,30 +29,27 @@ class Answers:
 def answers_of(source: nn.Module | Teacher, batches: Batches, task: Task) -> Answers:
     """Ask a model (in eval mode, its mode restored) or a teacher about every batch of epoch 0."""
     if isinstance(source, Teacher):
-        return _collect([(b, source.signals(b)) for b in _all(batches)])
+        return _collect(source.signals, batches, task)
     was_training = [m for m in source.modules() if m.training]
     source.eval()
     try:
         with torch.no_grad():
-            return _collect([(b, task.forward(source, b)) for b in _all(batches)])
+            return _collect(lambda batch: task.forward(source, batch), batches, task)
     finally:
         for module in was_training:
             module.training = True
 
 
-def _all(batches: Batches) -> list[Batch]:
-    return [batches.batch(0, index) for index in range(batches.num_batches)]
-
-
-def _collect(pairs: list[tuple[Batch, Signals]]) -> Answers:
+def _collect(ask: Callable[[Batch], Signals], batches: Batches, task: Task) -> Answers:
     outputs, labels, ids = [], [], []
-    for batch, said in pairs:
-        assert isinstance(said.logits, Logits), "tasks with one row a sample give dense logits"
-        assert batch.labels is not None, "sets that are scored are labelled"
-        outputs.append(said.logits.values_NC.detach().float())
-        labels.append(batch.labels)
+    for index in range(batches.num_batches):
+        batch = batches.batch(0, index)
+        target = task.target(batch)
+        assert target.labels is not None, "sets that are scored are labelled"
+        outputs.append(task.digest(ask(batch), target))
+        labels.append(target.labels)
         if batch.ids is not None:
-            ids.append(batch.ids)
+            ids.append(batch.ids if target.samples is None else batch.ids[target.samples])
     return Answers(
         outputs=torch.cat(outputs).cpu(),
         labels=torch.cat(labels).cpu(),

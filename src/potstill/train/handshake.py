@@ -200,7 +200,7 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
     labels = batch.labels
     if labels is None or mine is None:
         return
-    if task.kind == "single_label" and not labels.is_floating_point():
+    if task.kind in ("single_label", "tokens") and not labels.is_floating_point():
         highest = int(labels.max())
         if highest >= mine:
             yield (

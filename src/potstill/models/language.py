@@ -1,0 +1,247 @@
+"""Causal language models of Hugging Face Transformers: from a folder, the hub, or a type.
+
+They are asked for the states that go into their head, so that the head can be computed for some
+positions and some rows at a time. For taps, layers are called `model.<name in Transformers>`, such
+as `model.model.layers.0` (Llama, Qwen) or `model.transformer.h.0` (GPT-2).
+
+Shapes: B texts, P planes (token ids, attention mask, of packed texts places), L positions, D
+features, V tokens of the vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from potstill.errors import ModelError, UntrustedCode, need
+from potstill.models.config import Json, ModelConfig
+from potstill.models.options import nearest, refuse_unknown
+from potstill.runtime.texts import MASK, PLACES
+from potstill.signals import Batch
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+PURPOSE = "causal_lm"
+_OPTIONS = ("pretrained", "config_only", "model_type", "config", "trust_remote_code")
+_DECIDED = frozenset(
+    {"_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type"}
+    | {"transformers_version", "torch_dtype"}
+)
+
+
+@final
+class LanguageModel(nn.Module):
+    """A causal language model of Transformers as a model of tokens (`protocols.TokenModel`).
+
+    Args:
+        model: with a base model that gives `last_hidden_state` and a linear output layer.
+
+    Raises:
+        ModelError: the model has no linear head, or changes its logits after it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        _check_head(model)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The layer from states to logits."""
+        return cast("Any", self.model).get_output_embeddings()  # type: ignore[no-any-return]
+
+    def settings(self) -> Mapping[str, Json]:
+        """What of the Transformers config differs from the defaults of its type."""
+        return cast("Any", self.model).config.to_diff_dict()  # type: ignore[no-any-return]
+
+    def states(self, batch: Batch) -> Tensor:
+        """`[B, L, D]`."""
+        return self._states(batch.inputs)
+
+    def forward(self, planes_BPL: Tensor) -> Tensor:
+        """All logits at once, `[B, L, V]`; for measuring and small models."""
+        logits: Tensor = self.head(self._states(planes_BPL))
+        return logits
+
+    def _states(self, planes_BPL: Tensor) -> Tensor:
+        planes_BPL = planes_BPL.long()
+        told: dict[str, Tensor] = {"attention_mask": planes_BPL[:, MASK]}
+        if planes_BPL.shape[1] > PLACES:
+            places_BL = planes_BPL[:, PLACES]
+            told = {
+                "attention_mask": _within_texts(places_BL, planes_BPL[:, MASK], self._is_eager),
+                "position_ids": places_BL,
+            }
+        base = cast("Any", self.model).base_model
+        said = base(input_ids=planes_BPL[:, 0], use_cache=False, **told)
+        return torch.as_tensor(said.last_hidden_state)
+
+    @property
+    def _is_eager(self) -> bool:
+        config = cast("Any", self.model).config
+        return getattr(config, "_attn_implementation", None) not in ("sdpa", None)
+
+
+def _within_texts(places_BL: Tensor, mask_BL: Tensor, additive: bool) -> Tensor:
+    """`[B, 1, L, L]`: a token sees the tokens before it in its own text, and itself.
+
+    A text begins wherever places begin again. What stands in the padding sees itself, so that no
+    row of the softmax is empty.
+    """
+    texts_BL = (places_BL == 0).cumsum(-1)
+    length = places_BL.shape[1]
+    same_BLL = texts_BL[:, :, None] == texts_BL[:, None, :]
+    before_LL = torch.ones(length, length, dtype=torch.bool, device=places_BL.device).tril()
+    seen_BLL = same_BLL & before_LL & mask_BL.bool()[:, None, :]
+    seen_BLL |= torch.eye(length, dtype=torch.bool, device=places_BL.device)
+    seen_B1LL = seen_BLL[:, None]
+    if not additive:
+        return seen_B1LL
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros_like(seen_B1LL, dtype=torch.float32).masked_fill(~seen_B1LL, lowest)
+
+
+def language_model_names() -> tuple[str, ...]:
+    """The model types that predict the next token, for the option `model_type`."""
+    auto = need("transformers.models.auto.modeling_auto", extra="text")
+    return tuple(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
+    """A causal language model of Transformers.
+
+    The name is a local folder, a hub id, or, with the option `model_type`, anything. Options are
+    those of `build_huggingface`; the vocabulary is that of the tokenizer unless the folder or
+    `config: {vocab_size: …}` has a larger one.
+
+    Raises:
+        ModelError: for an unknown type or option, missing weights, or a vocabulary too small.
+        UntrustedCode: if the model brings code of its own and the user did not allow it.
+        MissingExtra: if Transformers is not installed.
+    """
+    refuse_unknown(config.options, _OPTIONS, model=config.name)
+    flags = {n: _flag(config, n) for n in ("pretrained", "config_only", "trust_remote_code")}
+    if flags["trust_remote_code"] and not trust:
+        raise UntrustedCode(
+            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
+            "with `--trust`, or drop `trust_remote_code`."
+        )
+    transformers = need("transformers", extra="text")
+    auto = transformers.AutoModelForCausalLM
+    fetch, remote = flags["pretrained"], flags["trust_remote_code"]
+    try:
+        if "model_type" in config.options:
+            inner = auto.from_config(_from_type(config), dtype=torch.float32)
+        elif flags["config_only"]:
+            settings = transformers.AutoConfig.from_pretrained(
+                _place(config, fetch), local_files_only=not fetch, trust_remote_code=remote
+            )
+            inner = auto.from_config(settings, dtype=torch.float32, trust_remote_code=remote)
+        else:
+            inner, info = auto.from_pretrained(
+                _place(config, fetch),
+                dtype=torch.float32,
+                local_files_only=not fetch,
+                trust_remote_code=remote,
+                output_loading_info=True,
+            )
+            _check_loaded(config, info)
+    except ModelError:
+        raise
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"Transformers could not build the language model `{config.name}` ({first}): check the "
+            "folder or id and the options."
+        ) from error
+    model = LanguageModel(inner.train())
+    if model.head.out_features < config.num_outputs:
+        raise ModelError(
+            f"`{config.name}` has a vocabulary of {model.head.out_features} and the tokenizer "
+            f"{config.num_outputs} tokens; use the model's own tokenizer (`data.tokenizer`)."
+        )
+    return model
+
+
+def rebuildable_language_model(model: nn.Module, config: ModelConfig) -> ModelConfig:
+    """The same model described by its type and settings, so that no folder or hub is needed."""
+    if not isinstance(model, LanguageModel) or _flag(config, "trust_remote_code"):
+        return config
+    settings: dict[str, Json] = dict(model.settings())
+    kind = str(settings.pop("model_type"))
+    settings = {name: value for name, value in settings.items() if name not in _DECIDED}
+    return ModelConfig(
+        source=config.source,
+        name=config.name,
+        options={"model_type": kind, "config": settings},
+        input_shape=config.input_shape,
+        num_outputs=config.num_outputs,
+        purpose=config.purpose,
+    )
+
+
+def _from_type(config: ModelConfig) -> "PretrainedConfig":
+    """The defaults of a model type, with the user's changes and the data's vocabulary."""
+    transformers = need("transformers", extra="text")
+    kind, changes = str(config.options["model_type"]), config.options.get("config", {})
+    if not isinstance(changes, Mapping):
+        raise ModelError(f"The option `config` of `{config.name}` is {changes!r}, not a mapping.")
+    known = language_model_names()
+    if kind not in known:
+        raise ModelError(
+            f"Transformers has no causal language model of type `{kind}`: {nearest(kind, known)}"
+        )
+    defaults = transformers.AutoConfig.for_model(kind)
+    refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED, model=kind)
+    fitted: dict[str, Json] = {"vocab_size": config.num_outputs}
+    marks = ("bos_token_id", "eos_token_id", "pad_token_id")  # of another vocabulary than ours
+    fitted |= {mark: None for mark in marks if hasattr(defaults, mark)}
+    return transformers.AutoConfig.for_model(kind, **{**fitted, **changes})
+
+
+def _place(config: ModelConfig, fetch: bool) -> str:
+    from pathlib import Path
+
+    if not fetch and not Path(config.name).is_dir():
+        raise ModelError(
+            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
+            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
+            "weights."
+        )
+    return config.name
+
+
+def _check_loaded(config: ModelConfig, info: Mapping[str, Any]) -> None:
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    if missing:
+        raise ModelError(
+            f"The weights of `{config.name}` lack {len(missing)} tensors of the language model, "
+            f"such as `{missing[0]}`: use a causal language model."
+        )
+
+
+def _check_head(model: nn.Module) -> None:
+    given = cast("Any", model)
+    head = given.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"{type(model).__name__} has no linear output layer ({type(head).__name__}), which "
+            "losses on parts of the vocabulary need; choose another model."
+        )
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(given.config, name, None) not in (None, 1, 1.0):
+            raise ModelError(
+                f"{type(model).__name__} changes its logits after the head (`{name}`), which is "
+                "not supported; choose another model, or set it to null in its config."
+            )
+
+
+def _flag(config: ModelConfig, name: str) -> bool:
+    value = config.options.get(name, False)
+    if not isinstance(value, bool):
+        raise ModelError(
+            f"The option `{name}` of `{config.name}` is {value!r}; it must be true or false."
+        )
+    return value

@@ -10,15 +10,18 @@ from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
 from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
     Experiment,
     GivenTeacher,
     Learning,
+    Keep,
     Looks,
     MadeModel,
     Measuring,
+    Sequences,
     Speed,
     Storing,
     TeacherSource,
@@ -32,6 +35,7 @@ from potstill.recipe import (
     MemberSpec,
     MixSpec,
     ModelSpec,
+    Options,
     Recipe,
     StepSpec,
     StoreSpec,
@@ -42,7 +46,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import Classification, MultiLabel, Regression, Seq2Seq
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -50,11 +54,13 @@ from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
+_TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "seq2seq": Seq2Seq,
 }
+_KINDS = {"classification": "single_label", "seq2seq": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -89,6 +95,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         speed=Speed(recipe.speed),
         bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
+        sequences=_sequences(recipe),
         recipe=recipe.to_yaml(),
     )
 
@@ -97,9 +104,10 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    if options.get("kind") == "text" and "tokenizer" not in options:
+    reads_texts = options.get("kind") == "text" or recipe.task == "seq2seq"
+    if reads_texts and not {"tokenizer", "vocabulary"} & set(options):
         options |= _tokenizer(recipe)
-    kind = {"classification": "single_label"}.get(recipe.task, recipe.task)
+    kind = _KINDS.get(recipe.task, recipe.task)
     return data_sources.load(
         spec.source,
         options,
@@ -178,27 +186,51 @@ def _mix(spec: MixSpec | None) -> Mix | None:
     return kind(alpha=spec.alpha, probability=spec.probability)
 
 
-def _config(spec: ModelSpec, data: DataSet, num_outputs: int | None = None) -> ModelConfig:
+def _config(
+    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+) -> ModelConfig:
+    writes = task == "seq2seq"
     return ModelConfig(
         source=spec.source,
         name=spec.name,
-        options=spec.options,
+        options=_marked(spec.options, data) if writes else spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
+        purpose=SEQ2SEQ if writes else "",
     )
+
+
+def _marked(options: Options, data: DataSet) -> Options:
+    """Options of a model of random weights, told what pads and ends a text with this tokenizer."""
+    given = options.get("config", {})
+    if "model_type" not in options or data.tokens is None or not isinstance(given, dict):
+        return options
+    return {**options, "config": {**data.tokens.marks(), **given}}
+
+
+def _sequences(recipe: Recipe) -> Sequences | None:
+    spec = recipe.distill.sequences
+    if spec is None:
+        return None
+    if recipe.task != "seq2seq":
+        raise RecipeError(
+            "`distill.sequences` lets the teacher write texts to learn on, which is for `task: "
+            f"seq2seq`; this task is {recipe.task}."
+        )
+    return Sequences(beams=spec.beams, keep=Keep(spec.keep), share=spec.share)
 
 
 def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
-        return _config(spec, data)
+        return _config(spec, data, recipe.task)
     teacher = recipe.teacher.model
     if teacher is None or teacher.source != "hf" or data.tokens is None:
         raise RecipeError(
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data), spec.options)
+    return shrunken_config(_config(teacher, data, recipe.task), spec.options)
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
@@ -277,13 +309,7 @@ def _module(
     model = spec.model
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
-    config = ModelConfig(
-        source=model.source,
-        name=model.name,
-        options=options,
-        input_shape=data.input_shape,
-        num_outputs=outputs or data.num_outputs,
-    )
+    config = _config(ModelSpec(source=model.source, name=model.name, **options), data, task.name, outputs)
     made = made_model(config, trust=trust)
     if spec.train is not None:
         return TrainedTeacher(model=made, learning=_learning(spec.train), label_map=spec.label_map)

@@ -147,6 +147,7 @@ class Task(ABC):
     name: ClassVar[str] = ""  # of the task, where the kind does not say it: causal_lm, …
     primary: ClassVar[str]  # the metric that decides
     higher_is_better: ClassVar[bool]  # of the primary metric
+    judged_by: ClassVar[str] = ""  # a metric of what is written (higher is better), if not primary
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:

@@ -38,9 +38,9 @@ class _Open(BaseModel):
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "python"] = Field(
+    source: Literal["builtin", "npz", "hf", "pairs", "python"] = Field(
         description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. python: a function of yours (needs --trust)."
+        "imagefolder. pairs: texts and what is to be written for them. python: a function of yours (needs --trust)."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -116,12 +116,25 @@ class TermSpec(_Open):
     weight: float = 1.0
 
 
+class SequencesSpec(_Strict):
+    """Sequence-level distillation: students learn on texts that the teacher wrote."""
+
+    beams: int = Field(4, ge=1, description="Of the teacher's search.")
+    keep: Literal["likeliest", "nearest"] = Field(
+        "likeliest", description="nearest: of all beams the one nearest to the data's text."
+    )
+    share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
+
+
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
     objective: tuple[TermSpec, ...] = (
         TermSpec(term="kd", weight=0.9, temperature=4.0),
         TermSpec(term="cross_entropy", weight=0.1),
+    )
+    sequences: SequencesSpec | None = Field(
+        None, description="Of seq2seq: learn on what the teacher writes."
     )
 
 
@@ -248,7 +261,7 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "seq2seq"] = "classification"
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec
@@ -256,7 +269,7 @@ class Recipe(_Strict):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
         (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
     )
-    export: tuple[Literal["onnx"], ...] = ("onnx",)
+    export: tuple[Literal["onnx", "transformers"], ...] = ("onnx",)
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",

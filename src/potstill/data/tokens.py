@@ -58,6 +58,13 @@ class Tokens:
             )
         return cls(tokenizer)
 
+    def marks(self) -> dict[str, int]:
+        """What a model that writes must know: what pads, what ends a text, what begins one."""
+        pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
+        if end is None:
+            raise DataError("The tokenizer has no token that ends a text, which writing one needs.")
+        return {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
+
     @property
     def size(self) -> int:
         """How many different tokens there are."""

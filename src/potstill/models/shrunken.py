@@ -17,6 +17,8 @@ from potstill.models.config import Json, ModelConfig
 from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_huggingface
 from potstill.models.options import nearest, read_options
 from potstill.models.text import BagOfEmbeddings
+from potstill.models.translation import TranslationModel
+from potstill.models.translators import shrunken_translation_model
 
 SOURCE = "shrunken"
 Build = Callable[[ModelConfig], nn.Module]
@@ -61,6 +63,8 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
             options=_mapping(origin["options"]),
         )
     )
+    if isinstance(teacher, TranslationModel):
+        return shrunken_translation_model(teacher, config.name, options)
     if not isinstance(teacher, HuggingFaceTextClassifier):
         raise ModelError(
             f"A student of source `teacher` is cut from a text model of source hf, and "

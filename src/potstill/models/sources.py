@@ -14,6 +14,8 @@ from potstill.models.language import build_language_model
 from potstill.models.options import nearest
 from potstill.models.shrunken import SOURCE as SHRUNKEN
 from potstill.models.shrunken import build_shrunken
+from potstill.models.translation import PURPOSE as SEQ2SEQ
+from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
@@ -52,6 +54,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
     _check_source(config.source)
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
+    if config.purpose == SEQ2SEQ:
+        return _translation_model(config, trust=trust).train()
     match config.source:
         case "builtin":
             return build_builtin(config)
@@ -72,6 +76,19 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             )
     check_answer(model, config)
     return model.train()
+
+
+def _translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:
+    match config.source:
+        case "hf":
+            return build_translation_model(config, trust=trust)
+        case "shrunken":
+            return build_shrunken(config, lambda teacher: build(teacher, trust=trust))
+        case _:
+            raise ModelError(
+                f"Models that write texts are of source `hf`, `file` or, of students, `teacher`; "
+                f"`{config.name}` is of source `{config.source}`."
+            )
 
 
 def check_answer(model: nn.Module, config: ModelConfig) -> None:

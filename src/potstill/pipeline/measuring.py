@@ -18,10 +18,11 @@ from potstill.measure.summary import summarise
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
+from potstill.pipeline.writing import Texts
 from potstill.runtime.files import write_with
 from potstill.train.evaluate import Answers, answers_of, score
 
-PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
+PREDICTIONS, SAMPLES, TEXTS = "predictions.npz", "samples.npz", "texts.jsonl"
 ROLES = ("teacher", "scratch", "distilled")
 SHOWN = 96  # samples kept for the report
 
@@ -42,9 +43,11 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     task = shop.experiment.task
     device = shop.runtime.device
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
+    texts = Texts(shop)
     teachers = {"selected": ready.teacher, **ready.other}
     for which, teacher in teachers.items():
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
+        texts.write(which, "teacher_0", teacher)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
@@ -55,12 +58,14 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
                     file=file,
                 )
                 found[which][f"{role}_{seed}"] = answers_of(module.to(device), test, task)
+                texts.write(which, f"{role}_{seed}", module)
     selected = found["selected"]
     _keep(shop, selected)
+    texts.save(shop.folder / TEXTS)
     return {
-        "test": _metrics(shop, selected),
-        "test_last": _metrics(shop, found["last"]),
-        "test_best": _metrics(shop, found["best"]),
+        "test": _metrics(shop, selected, texts.scores("selected")),
+        "test_last": _metrics(shop, found["last"], texts.scores("last")),
+        "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
     }
@@ -70,10 +75,16 @@ def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
     return [a for name, a in answers.items() if name.rpartition("_")[0] == role]
 
 
-def _metrics(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+def _metrics(
+    shop: Workshop, answers: Mapping[str, Answers], written: Mapping[str, Mapping[str, float]]
+) -> dict[str, object]:
     found: dict[str, object] = {}
     for role in ROLES:
-        scores = [score(a, shop.experiment.task) for a in _of(role, answers)]
+        names = [name for name in answers if name.rpartition("_")[0] == role]
+        scores = [
+            score(answers[name], shop.experiment.task) | dict(written.get(name, {}))
+            for name in names
+        ]
         if scores:
             found[role] = {name: summarise([s[name] for s in scores]) for name in scores[0]}
     return found

@@ -22,6 +22,7 @@ from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import Assigned, train
 from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.writing import rewritten
 from potstill.protocols import Teacher
 from potstill.report import write_report
 from potstill.runtime.environment import describe_environment
@@ -87,6 +88,7 @@ class Pipeline:
         ready = get_teacher(shop)
         ready.teacher.to(shop.runtime.device)
         self._check_fit(shop, ready.teacher)
+        self._rewrite(shop, ready)
         source = source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
         self._students(shop, "scratch", None, pace)
@@ -103,10 +105,18 @@ class Pipeline:
         shop.ledger.keep_only(shop.stages)
         write_report(self._folder)
 
+    def _rewrite(self, shop: Workshop, ready: Ready) -> None:
+        """Let the teacher write what the distilled students learn on, if the experiment asks."""
+        if self._experiment.sequences is not None:
+            e = self._experiment
+            taught = rewritten(shop, ready)
+            self._experiment = replace(e, data=replace(e.data, taught=taught))
+            shop.experiment = self._experiment
+
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        student = (e.student.key, e.learning, e.objective, e.seeds, e.export, e.sequences)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -150,7 +160,11 @@ class Pipeline:
         self, shop: Workshop, role: str, source: Source | None, pace: Callable[[], Pace]
     ) -> None:
         e = self._experiment
-        samples, learning = e.data.train, e.learning
+        samples, learning, written_by = e.data.train, e.learning, ""
+        if source is not None and e.sequences is not None:
+            written_by = f"{e.sequences} {source.key}"
+        needs = e.objective.needs()
+        asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
         if source is not None:
             samples = taught_samples(e.data)
         elif e.data.transfer is not None:
@@ -166,8 +180,9 @@ class Pipeline:
                     learning=learning,
                     samples=samples,
                     objective=self._scratch_objective() if source is None else e.objective,
-                    teacher=None if source is None else source.teacher,
+                    teacher=None if source is None or not asks else source.teacher,
                     views=None if source is None else source.views,
+                    written_by=written_by,
                     pace=pace,
                 ),
             )

@@ -35,6 +35,7 @@ class Assigned:
     teacher: Teacher | None = None
     pace: Callable[[], Pace] = lambda: EXACT_PACE
     views: int | None = None  # how many are rotated through, for a stored teacher
+    written_by: str = ""  # who wrote the texts to be learnt, if they are not the data's
 
     @property
     def stage(self) -> str:
@@ -55,6 +56,8 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
     )
     if task.views is not None:
         parts = (*parts, task.views)
+    if task.written_by:
+        parts = (*parts, task.written_by)
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),

@@ -7,8 +7,7 @@ kept in the run folder line by line, so a run that was killed goes on where it s
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
@@ -19,12 +18,14 @@ from potstill.data.samples import DataSet, Samples
 from potstill.data.tokens import Tokens
 from potstill.errors import RecipeError
 from potstill.functional.tokens import IGNORED
-from potstill.measure.translation import sentence_bleu
+from potstill.measure.translation import sentence_bleu, translation_scores
+from potstill.pipeline.experiment import Keep
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
-from potstill.runtime.files import write_with
+from potstill.runtime.files import write_text, write_with
 from potstill.runtime.texts import MASK
-from potstill.teachers.fingerprints import digest
+from potstill.teachers import ModuleTeacher
+from potstill.teachers.fingerprints import digest, module_digest
 
 FOLDER, WRITTEN, HALF = "sequences", "written.jsonl", "half.jsonl"
 BATCH = 64
@@ -40,29 +41,6 @@ class Writer(Protocol):
     def write(self, planes_BPL: Tensor, *, beams: int = 1, each: int = 1, longest: int) -> Tensor:
         """`[B * each, T]` int64, with padding."""
         ...
-
-
-class Keep(StrEnum):
-    """Which of the teacher's beams a student learns on."""
-
-    LIKELIEST = "likeliest"  # Kim and Rush, section 3.2
-    NEAREST = "nearest"  # to the data's own text, by BLEU: their section 3.3
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Sequences:
-    """Sequence-level distillation.
-
-    Args:
-        beams: of the teacher's search.
-        keep: see `Keep`.
-        share: of the training texts, how many are the teacher's; the others stay the data's.
-    """
-
-    beams: int = 4
-    keep: Keep = Keep.LIKELIEST
-    share: float = 1.0
 
 
 def longest_written(data: DataSet) -> int:
@@ -115,6 +93,71 @@ def _written(
             yield rows.tolist(), [said[i : i + each] for i in range(0, len(said), each)]
     finally:
         module.train(was_training)
+
+
+@final
+class Texts:
+    """What the models write about the test data, greedily, for tasks that are judged by it.
+
+    Args:
+        shop: the run. For tasks without a `judged_by` nothing is written.
+    """
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._by: dict[str, dict[str, list[str]]] = {}
+        self._known: dict[str, list[str]] = {}
+
+    def write(self, which: str, name: str, source: object) -> None:
+        """Let one model write; weights that were seen before (best is last) are not asked again."""
+        shop, data = self._shop, self._shop.experiment.data
+        if not shop.experiment.task.judged_by:
+            return
+        module = source.model if isinstance(source, ModuleTeacher) else source
+        if not isinstance(module, nn.Module) or not isinstance(module, Writer):
+            raise RecipeError(
+                f"The test data are judged by {shop.experiment.task.judged_by} of what models "
+                f"write, and {type(source).__name__} does not write; use an encoder-decoder."
+            )
+        assert data.tokens is not None, "data of texts have a tokenizer"
+        key = module_digest(module)
+        if key not in self._known:
+            self._known[key] = texts_by(
+                module,
+                data.test,
+                data.tokens,
+                longest=longest_written(data),
+                device=shop.runtime.device,
+            )
+        self._by.setdefault(which, {})[name] = self._known[key]
+
+    def scores(self, which: str) -> dict[str, dict[str, float]]:
+        """By model: BLEU, chrF, and how long the texts are beside the references."""
+        return {
+            name: translation_scores(texts, self._references())
+            for name, texts in self._by.get(which, {}).items()
+        }
+
+    def save(self, path: Path) -> None:
+        """One line a test text: what was read, the reference, and what each model wrote."""
+        data, written = self._shop.experiment.data, self._by.get("selected", {})
+        if not written:
+            return
+        assert data.tokens is not None
+        sources = data.tokens.texts(data.test.inputs[:, :2].numpy())
+        lines = [
+            {"id": sample, "source": source, "reference": reference}
+            | {name: texts[row] for name, texts in written.items()}
+            for row, (sample, source, reference) in enumerate(
+                zip(data.test.ids.tolist(), sources, self._references(), strict=True)
+            )
+        ]
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def _references(self) -> list[str]:
+        data = self._shop.experiment.data
+        assert data.references is not None, "data of pairs keep the texts to be written"
+        return [data.references[sample] for sample in data.test.ids.tolist()]
 
 
 def rewritten(shop: Workshop, ready: Ready) -> Samples:

@@ -22,7 +22,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
@@ -39,6 +39,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "single_label": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "tokens": CausalLM,
 }
 
 
@@ -87,6 +88,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        export=("hf",) if task.kind == "tokens" else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
     )
@@ -270,6 +272,8 @@ def _default(task: Task) -> Objective:
     match task.kind:
         case "multi_label":
             return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
+        case "tokens":
+            return 0.9 * KD(temperature=1) + 0.1 * CrossEntropy()
         case "regression":
             teacher = SquaredError(follow=Follow.TEACHER)
             return 0.5 * teacher + 0.5 * SquaredError()

@@ -9,8 +9,7 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model, shrunken_config
-from potstill.models.translation import PURPOSE as SEQ2SEQ
+from potstill.models import PURPOSES, ModelConfig, create_model, shrunken_config
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -46,7 +45,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import Classification, MultiLabel, Regression, Seq2Seq
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression, Seq2Seq
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -58,9 +57,10 @@ _TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
+    "causal_lm": CausalLM,
     "seq2seq": Seq2Seq,
 }
-_KINDS = {"classification": "single_label", "seq2seq": "tokens"}
+_KINDS = {"classification": "single_label", "causal_lm": "tokens", "seq2seq": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -87,7 +87,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
         seeds=recipe.seeds,
-        export=recipe.export,
+        export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
@@ -104,8 +104,8 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    reads_texts = options.get("kind") == "text" or recipe.task == "seq2seq"
-    if reads_texts and not {"tokenizer", "vocabulary"} & set(options):
+    texts = options.get("kind") == "text" or recipe.task in PURPOSES
+    if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
     return data_sources.load(
@@ -171,6 +171,12 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
     return make_codec(spec.codec, {**options, "temperature": temperature})
 
 
+def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """What is exported; `auto` is what the task's models are used as."""
+    usual = "hf" if task.kind == "tokens" else "onnx"
+    return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
+
+
 def _learning(spec: LearnSpec) -> Learning:
     return Learning(settings=settings_of(spec), augment=_augment(spec.augment), mix=_mix(spec.mix))
 
@@ -196,7 +202,7 @@ def _config(
         options=_marked(spec.options, data) if writes else spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
-        purpose=SEQ2SEQ if writes else "",
+        purpose=task if task in PURPOSES else "",
     )
 
 
@@ -309,7 +315,8 @@ def _module(
     model = spec.model
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
-    config = _config(ModelSpec(source=model.source, name=model.name, **options), data, task.name, outputs)
+    spelled = ModelSpec.model_validate({"source": model.source, "name": model.name, **options})
+    config = _config(spelled, data, task.name, outputs)
     made = made_model(config, trust=trust)
     if spec.train is not None:
         return TrainedTeacher(model=made, learning=_learning(spec.train), label_map=spec.label_map)

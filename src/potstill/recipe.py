@@ -38,9 +38,10 @@ class _Open(BaseModel):
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "pairs", "python"] = Field(
+    source: Literal["builtin", "npz", "hf", "text", "pairs", "python"] = Field(
         description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. pairs: texts and what is to be written for them. python: a function of yours (needs --trust)."
+        "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
+        "written for them. python: a function of yours (needs --trust)."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -261,7 +262,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "seq2seq"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "causal_lm", "seq2seq"] = (
+        "classification"
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec
@@ -269,7 +272,9 @@ class Recipe(_Strict):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
         (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
     )
-    export: tuple[Literal["onnx", "transformers"], ...] = ("onnx",)
+    export: tuple[Literal["auto", "onnx", "hf"], ...] = Field(
+        ("auto",), description="auto: hf (`save_pretrained`) of language models, else onnx."
+    )
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",

@@ -104,6 +104,7 @@ class Raw:
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     tokens: Tokens | None = None
+    ordered: bool = False  # rows go on where the one before ended: parts are cut off the end
 
 
 def assemble(
@@ -120,7 +121,7 @@ def assemble(
     raw = _with_names(raw, form)
     scheme = _scheme(raw, form=form, target_kind=target_kind)
     parts = _samples(raw, form=form, scheme=scheme)
-    parts = _divided(parts, sizes)
+    parts = _divided(parts, sizes, ordered=raw.ordered)
     train, test = parts["train"], parts["test"]
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
     if raw.tokens is not None:
@@ -236,41 +237,52 @@ def _check_shape(
         )
 
 
-def _divided(parts: dict[str, Samples], sizes: Sizes) -> dict[str, Samples]:
+def _divided(parts: dict[str, Samples], sizes: Sizes, *, ordered: bool) -> dict[str, Samples]:
     """Cut off what is missing: test from all, then limits, then validation from training."""
     parts = dict(parts)
     if "test" not in parts:
         share = TEST_SHARE if sizes.test is None else sizes.test
-        parts["train"], parts["test"] = _cut(parts["train"], share, name="test", seed=sizes.seed)
+        parts["train"], parts["test"] = _cut(
+            parts["train"], share, name="test", seed=sizes.seed, ordered=ordered
+        )
     elif sizes.test is not None:
         raise RecipeError(
             f"`test: {sizes.test}` was given, and the source has a test part of "
             f"{len(parts['test'])} rows of its own; leave `test:` out."
         )
     if sizes.limit is not None:
-        parts = {name: _limited(part, sizes, name=name) for name, part in parts.items()}
+        parts = {
+            name: _limited(part, sizes, name=name, ordered=ordered) for name, part in parts.items()
+        }
     if "validation" not in parts:
         parts["train"], parts["validation"] = _cut(
-            parts["train"], sizes.validation, name="validation", seed=sizes.seed
+            parts["train"], sizes.validation, name="validation", seed=sizes.seed, ordered=ordered
         )
     return parts
 
 
-def _cut(samples: Samples, size: float, *, name: str, seed: int) -> tuple[Samples, Samples]:
+def _cut(
+    samples: Samples, size: float, *, name: str, seed: int, ordered: bool
+) -> tuple[Samples, Samples]:
     count = splits.part_size(size, len(samples), name=name)
+    if ordered:
+        whole = len(samples) - count
+        return samples.rows(slice(0, whole)), samples.rows(slice(whole, len(samples)))
     kept, cut = splits.cut(
         len(samples), count, seed=_part_seed(seed, name), classes=_classes(samples)
     )
     return samples.rows(kept), samples.rows(cut)
 
 
-def _limited(samples: Samples, sizes: Sizes, *, name: str) -> Samples:
+def _limited(samples: Samples, sizes: Sizes, *, name: str, ordered: bool) -> Samples:
     limit = sizes.limit
     assert limit is not None
     if limit < 2:
         raise RecipeError(f"`limit` must be 2 rows or more, got {limit}.")
     if len(samples) <= limit:
         return samples
+    if ordered:
+        return samples.rows(slice(0, limit))
     _, chosen = splits.cut(
         len(samples),
         limit,

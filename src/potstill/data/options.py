@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TypeAlias, final
+from typing import TypeAlias, TypeVar, final
 
 from potstill.errors import RecipeError
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+_Kind = TypeVar("_Kind")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -57,9 +58,14 @@ class Options:
             raise RecipeError(f"{self._owner} needs `{key}:`, {why}.")
         return value
 
-    def flag(self, key: str) -> bool:
-        """True or false; false if absent."""
-        value = self._values.get(key, False)
+    def given(self, key: str, kind: type[_Kind]) -> _Kind | None:
+        """The value, if it is of that kind; for options that may be written in several ways."""
+        value = self._values.get(key)
+        return value if isinstance(value, kind) else None
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """True or false; `default` if absent."""
+        value = self._values.get(key, default)
         if not isinstance(value, bool):
             raise self._wrong(key, "true or false")
         return value

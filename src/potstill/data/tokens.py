@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import DataError, need
+from potstill.functional.tokens import IGNORED
 from potstill.runtime.texts import NAMES, PAIRED
 
 if TYPE_CHECKING:
@@ -23,18 +24,19 @@ class Tokens:
 
     Args:
         tokenizer: of Transformers; pads on the right from here on.
+        language: of a language model, whose third plane says where tokens of packed texts stand.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, language: bool = False) -> None:
         tokenizer.padding_side = "right"
-        self._tokenizer = tokenizer
+        self._tokenizer, self._language = tokenizer, language
 
     @classmethod
-    def load(cls, name: str, *, fetch: bool = False) -> "Tokens":
+    def load(cls, name: str, *, fetch: bool = False, language: bool = False) -> "Tokens":
         """The tokenizer in a local folder, or with `fetch` that of a hub id.
 
         Raises:
-            DataError: there is none, or it has no token to pad with.
+            DataError: there is none, or it has no token to pad with (unless `language`).
             MissingExtra: Transformers is not installed.
         """
         transformers = need("transformers", extra="text")
@@ -51,12 +53,23 @@ class Tokens:
                 f"`{name}` holds no tokenizer that Transformers reads ({first}); give another one "
                 "with `data.tokenizer`."
             ) from error
-        if tokenizer.pad_token_id is None:
+        if tokenizer.pad_token_id is None and not language:
             raise DataError(
                 f"The tokenizer `{name}` has no token to pad with, which batches need; choose a "
                 "tokenizer of an encoder, or add a pad token to it."
             )
-        return cls(tokenizer)
+        return cls(tokenizer, language=language)
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """As Transformers has it."""
+        return self._tokenizer
+
+    @property
+    def pad(self) -> int:
+        """What stands in the padding, where the attention mask lets nobody see it."""
+        marks = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
+        return int(next(mark for mark in marks if mark is not None))
 
     def marks(self) -> dict[str, int]:
         """What a model that writes must know: what pads, what ends a text, what begins one."""
@@ -74,11 +87,16 @@ class Tokens:
         """The same texts with more padding, `length` positions in all."""
         num_texts, num_planes, had = planes_NPL.shape
         wider = np.zeros((num_texts, num_planes, length), dtype=np.int32)
-        wider[:, 0] = self._tokenizer.pad_token_id
+        wider[:, 0] = self.pad
         if num_planes == PAIRED:
-            wider[:, 2] = self._tokenizer.pad_token_id
+            wider[:, 2] = self.pad
         wider[:, :, :had] = planes_NPL
         return wider
+
+    def unasked(self, labels_NL: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """The same questions with more positions at which nothing is asked."""
+        more = length - labels_NL.shape[1]
+        return np.pad(labels_NL, ((0, 0), (0, more)), constant_values=IGNORED)
 
     def planes(
         self, first: Sequence[str], second: Sequence[str] | None, *, max_length: int
@@ -111,7 +129,7 @@ class Tokens:
             parts = [kept]
             if len(planes) == PAIRED:
                 parts.append(planes[2][planes[3] > 0].tolist())
-            elif len(planes) > 2:
+            elif len(planes) > 2 and not self._language:
                 kinds = planes[2][planes[1] > 0]
                 parts = [[t for t, k in zip(kept, kinds, strict=True) if k == i] for i in (0, 1)]
             said = self.decode(parts)

@@ -37,7 +37,7 @@ def train_tokenizer(texts: Sequence[str], *, size: int) -> "PreTrainedTokenizerB
     special = [PAD, END, BEGIN, UNKNOWN]
     if size <= _BYTES + len(special):
         raise RecipeError(
-            f"`vocabulary: {size}` leaves no room beside {_BYTES} bytes and {len(special)} special "
+            f"`tokenizer: {{vocabulary: {size}}}` leaves no room beside {_BYTES} bytes and {len(special)} special "
             "tokens; give some thousands."
         )
     if not texts:

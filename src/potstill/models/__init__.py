@@ -1,13 +1,14 @@
 """Models by name: builtin, timm, torchvision, Hugging Face, a saved file, the user's own code."""
 
 from potstill.models.builtin import builtin_names
-from potstill.models.config import ModelConfig
+from potstill.models.config import PURPOSES, ModelConfig
 from potstill.models.create import create_model
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
 
 __all__ = [
+    "PURPOSES",
     "ModelConfig",
     "available",
     "builtin_names",

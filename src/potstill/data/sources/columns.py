@@ -8,6 +8,7 @@ import numpy as np
 
 from potstill.data.arrays import Array
 from potstill.data.assembly import Raw, RawPart
+from potstill.data.language import read_columns
 from potstill.data.options import nearest
 from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
@@ -28,6 +29,8 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     Raises:
         DataError: columns that are missing, ambiguous, of no use, or have cells without a value.
     """
+    if request.target_kind is TargetKind.TOKENS:
+        return read_columns(parts, request=request, name=name)
     train = parts["train"]
     labels = _label_columns(train, request.options.texts("label"))
     inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.data.assembly import PARTS, Raw
+from potstill.data.language import OPTIONS as LANGUAGE_OPTIONS
 from potstill.data.options import JSON, Options, nearest
 from potstill.data.sources.columns import read_parts
 from potstill.data.sources.request import Request
@@ -24,6 +25,7 @@ OPTIONS = frozenset(
     {"path", "files", "config", "revision", "splits", "inputs", "label"}
     | {"separator", "headerless", "channels"}
     | TEXT_OPTIONS
+    | LANGUAGE_OPTIONS
 )
 FORMATS = {
     ".csv": "csv",

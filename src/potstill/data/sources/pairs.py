@@ -18,7 +18,7 @@ from potstill.functional.tokens import IGNORED
 
 OPTIONS = frozenset(
     {"files", "path", "config", "revision", "splits", "columns"}
-    | {"tokenizer", "fetch_tokenizer", "vocabulary", "max_length", "prefix"}
+    | {"tokenizer", "fetch_tokenizer", "max_length", "prefix"}
 )
 Lines = tuple[list[str], list[str]]
 
@@ -31,9 +31,9 @@ def read(request: Request) -> Raw:
     - `files: {train: pairs.jsonl.gz}` or `path:` (a file, a folder or a hub id) with `columns:
       [en, de]`; columns within columns are written with a dot, `translation.en`.
 
-    Tokens come from `tokenizer:` (a folder, or a hub id with `fetch_tokenizer: true`), or, with
-    `vocabulary: 6000`, from byte-pair encoding learnt from both sides of the training part.
-    Texts are cut after `max_length:` tokens; `prefix:` is put before what is read, which T5 asks
+    Tokens come from `tokenizer:`, a folder (or a hub id with `fetch_tokenizer: true`); or, with
+    `tokenizer: {vocabulary: 6000}`, from byte-pair encoding learnt from both sides of the training
+    part. Texts are cut after `max_length:` tokens; `prefix:` is put before what is read, which T5 asks
     for. Reference texts for BLEU are kept whole, as they are in the data.
 
     Raises:
@@ -71,16 +71,19 @@ def read(request: Request) -> Raw:
 
 
 def _tokens(options: Options, train: Lines) -> Tokens:
-    folder, size = options.text("tokenizer"), options.whole("vocabulary")
-    if (folder is None) == (size is None):
+    wanted = options.given("tokenizer", Mapping)
+    if wanted:
+        size = Options(wanted, known=("vocabulary",), owner="`tokenizer:`").whole("vocabulary")
+        if size is None:
+            raise RecipeError("`tokenizer: {vocabulary: …}` needs the number of tokens.")
+        return Tokens(train_tokenizer([*train[0], *train[1]], size=size))
+    folder = options.text("tokenizer")
+    if folder is None:
         raise RecipeError(
-            "Pairs of texts need either `tokenizer:` (a folder with one) or `vocabulary:` (the size "
-            f"of one that is learnt from the data); {'neither' if folder is None else 'both'} given."
+            "Pairs of texts need a tokenizer: give `data.tokenizer`, a folder that holds one, or "
+            "`data.tokenizer: {vocabulary: 6000}` to train one on the training texts."
         )
-    if folder is not None:
-        return Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
-    assert size is not None, "one of the two is given"
-    return Tokens(train_tokenizer([*train[0], *train[1]], size=size))
+    return Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
 
 
 def _aligned(files: Mapping[str, JSON]) -> tuple[str, dict[str, Lines]]:

@@ -17,6 +17,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "model": recipe.ModelSpec,
     "distill and teacher.train": recipe.LearnSpec,
     "distill.objective[]": recipe.TermSpec,
+    "distill.sequences": recipe.SequencesSpec,
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,

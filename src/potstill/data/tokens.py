@@ -177,7 +177,9 @@ class Tokens:
         """The same texts read, with other texts to be written, cut to `length` tokens."""
         told = planes_NPL.copy()
         told[:, 2], told[:, 3] = self._tokenizer.pad_token_id, 0
-        for row, ids in enumerate(self._tokenizer(text_target=list(targets), verbose=False)["input_ids"]):
+        for row, ids in enumerate(
+            self._tokenizer(text_target=list(targets), verbose=False)["input_ids"]
+        ):
             kept = ids[:length]
             told[row, 2, : len(kept)], told[row, 3, : len(kept)] = kept, 1
         return told

@@ -37,8 +37,8 @@ def train_tokenizer(texts: Sequence[str], *, size: int) -> "PreTrainedTokenizerB
     special = [PAD, END, BEGIN, UNKNOWN]
     if size <= _BYTES + len(special):
         raise RecipeError(
-            f"`tokenizer: {{vocabulary: {size}}}` leaves no room beside {_BYTES} bytes and {len(special)} special "
-            "tokens; give some thousands."
+            f"`tokenizer: {{vocabulary: {size}}}` leaves no room beside {_BYTES} bytes and "
+            f"{len(special)} special tokens; give some thousands."
         )
     if not texts:
         raise DataError("There are no texts to learn a vocabulary from; give training data.")

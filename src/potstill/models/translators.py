@@ -94,7 +94,6 @@ def _cut(stack: nn.Module, wanted: int, keep: str) -> None:
                 module.layer_idx = index  # its place in the cache of keys and values
 
 
-
 def _layers_of(stack: nn.Module) -> nn.ModuleList:
     for name in ("layers", "block"):
         layers = getattr(stack, name, None)

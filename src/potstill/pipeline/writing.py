@@ -86,9 +86,7 @@ def _written(
     order = torch.argsort(inputs_NPL[:, MASK].sum(-1), descending=True, stable=True)
     try:
         for rows in order.split(BATCH):
-            ids = module.write(
-                inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest
-            )
+            ids = module.write(inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest)
             said = tokens.decode(ids.tolist())
             yield rows.tolist(), [said[i : i + each] for i in range(0, len(said), each)]
     finally:

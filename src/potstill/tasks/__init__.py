@@ -2,7 +2,6 @@
 
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, MultiLabel, Regression
-
 from potstill.tasks.translation import Seq2Seq
 
 __all__ = ["CausalLM", "Classification", "MultiLabel", "Regression", "Seq2Seq"]

@@ -91,7 +91,9 @@ def read_tables(options: Options) -> tuple[str, dict[str, dict[str, list[object]
         else:
             name, loaded = Path(path).name, _from_path(path, options, cache=cache)
         parts = _named_parts(loaded, options.mapping("splits"))
-        tables = {part: dataset.flatten().with_format("arrow")[:] for part, dataset in parts.items()}
+        tables = {
+            part: dataset.flatten().with_format("arrow")[:] for part, dataset in parts.items()
+        }
         return name, {part: table.to_pydict() for part, table in tables.items()}
 
 

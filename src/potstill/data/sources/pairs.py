@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from potstill.data.assembly import PARTS, Raw, RawPart
 from potstill.data.options import JSON, Options
 from potstill.data.samples import Kind, TargetKind
@@ -33,8 +34,8 @@ def read(request: Request) -> Raw:
 
     Tokens come from `tokenizer:`, a folder (or a hub id with `fetch_tokenizer: true`); or, with
     `tokenizer: {vocabulary: 6000}`, from byte-pair encoding learnt from both sides of the training
-    part. Texts are cut after `max_length:` tokens; `prefix:` is put before what is read, which T5 asks
-    for. Reference texts for BLEU are kept whole, as they are in the data.
+    part. Texts are cut after `max_length:` tokens; `prefix:` is put before what is read, which T5
+    asks for. Reference texts for BLEU are kept whole, as they are in the data.
 
     Raises:
         RecipeError: options that do not go together.
@@ -42,10 +43,14 @@ def read(request: Request) -> Raw:
         MissingExtra: `transformers`, or for columns `datasets`, is not installed.
     """
     if request.target_kind is not TargetKind.TOKENS:
-        raise RecipeError("Data source `pairs` is for `task: seq2seq`; choose that, or another source.")
+        raise RecipeError(
+            "Data source `pairs` is for `task: seq2seq`; choose that, or another source."
+        )
     options = request.options
     files = options.mapping("files")
-    aligned = any(isinstance(value, Sequence) and not isinstance(value, str) for value in files.values())
+    aligned = any(
+        isinstance(value, Sequence) and not isinstance(value, str) for value in files.values()
+    )
     name, parts = _aligned(files) if aligned else _columns(options)
     tokens, notes = _tokens(options, parts["train"]), list[str]()
     max_length = options.whole("max_length") or DEFAULT_LENGTH

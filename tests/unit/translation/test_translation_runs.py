@@ -1,0 +1,134 @@
+"""The whole way of a translation: teacher, its texts, students, BLEU, what is shipped."""
+
+import json
+
+import pytest
+
+import potstill
+from potstill.build import build
+from potstill.errors import RecipeError
+from potstill.measure.translation import sentence_bleu, translation_scores
+from potstill.pipeline import Pipeline
+from potstill.pipeline.writing import HALF, WRITTEN
+from potstill.recipe import parse
+
+from .tiny import save_pairs, sizes
+
+
+def recipe(files: dict[str, list[str]], **changes: object) -> potstill.Recipe:
+    made: dict[str, object] = {
+        "name": "capitals",
+        "task": "seq2seq",
+        "data": {"source": "pairs", "files": files, "tokenizer": {"vocabulary": 290}},
+        "teacher": {
+            "model": {
+                "source": "hf",
+                "model_type": "marian",
+                "config": {**sizes("marian", width=32), "init_std": 0.05},
+            },
+            "train": {"epochs": 14, "batch_size": 16, "lr": 4e-3, "warmup": 0.1},
+        },
+        "student": {"model": {"source": "teacher", "decoder_layers": 1}},
+        "distill": {
+            "objective": [
+                {"term": "kd", "temperature": 1, "weight": 0.5},
+                {"term": "cross_entropy", "weight": 0.5},
+            ],
+            "sequences": {"beams": 2, "share": 0.5},
+            "epochs": 2,
+            "batch_size": 16,
+            "lr": 4e-3,
+        },
+        "seeds": 2,
+        "speed": "exact",
+        "store": "off",
+        "measure": {"energy": False, "seconds": 0.1},
+        "device": "cpu",
+    }
+    return parse({**made, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    place = tmp_path_factory.mktemp("capitals")
+    made = recipe(save_pairs(place))
+    run = Pipeline(build(made), place / "run").run()
+    return made, place / "run", run
+
+
+def test_a_run_is_judged_by_bleu_and_selected_by_perplexity(finished) -> None:
+    _, _, run = finished
+
+    results = run.results
+    assert (results["task"], results["primary"], results["selected_by"]) == (
+        "seq2seq",
+        "bleu",
+        "perplexity",
+    )
+    assert results["higher_is_better"]
+    for role, count in (("teacher", 1), ("scratch", 2), ("distilled", 2)):
+        test = results["models"][role]["test"]
+        assert len(test["bleu"]["values"]) == count
+        assert {"chrf", "length_ratio", "perplexity", "token_accuracy"} <= set(test)
+    assert results["verdict"]["helped"] in {"yes", "no", "unclear"}
+    assert results["models"]["distilled"]["parameters"] < results["models"]["teacher"]["parameters"]
+
+
+def test_scores_are_those_of_the_texts_kept(finished) -> None:
+    _, folder, run = finished
+
+    lines = [json.loads(line) for line in (folder / "texts.jsonl").read_text().splitlines()]
+
+    assert len(lines) == 40
+    again = translation_scores([x["teacher_0"] for x in lines], [x["reference"] for x in lines])
+    assert again["bleu"] == run.results["models"]["teacher"]["test"]["bleu"]["mean"]
+    assert all(line["reference"] == line["source"].upper() for line in lines)
+
+
+def test_the_teacher_writes_its_share_of_the_texts(finished) -> None:
+    _, folder, _ = finished
+
+    head, *lines = (folder / "sequences" / WRITTEN).read_text().splitlines()
+
+    assert json.loads(head)["format"] == 1
+    entries = [json.loads(line) for line in lines]
+    assert len(entries) == 120
+    assert len({entry["id"] for entry in entries}) == 120
+    assert not (folder / "sequences" / HALF).exists()
+
+
+def test_writing_goes_on_where_it_was_cut(finished, tmp_path) -> None:
+    made, folder, _ = finished
+    path = folder / "sequences" / WRITTEN
+    whole = path.read_text()
+    head, *lines = whole.splitlines()
+    marked = [json.loads(line) for line in lines[:70]]
+    for entry in marked:
+        entry["target"] = "KEPT"
+    kept = [json.dumps(entry) for entry in marked]
+    (folder / "sequences" / HALF).write_text("\n".join([head, *kept, lines[70][:20]]))
+    path.unlink()
+
+    Pipeline(build(made), folder).run()
+
+    entries = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert sum(entry["target"] == "KEPT" for entry in entries) == 70
+    assert len({entry["id"] for entry in entries}) == 120
+
+
+def test_sequences_are_for_texts_that_are_written(tmp_path) -> None:
+    files = save_pairs(tmp_path, train=20, others=4)
+    wrong = {"task": "classification", "data": {"source": "builtin", "name": "digits"}}
+
+    with pytest.raises(RecipeError, match=r"distill\.sequences.*task: seq2seq"):
+        build(recipe(files, **wrong))
+
+
+def test_bleu_is_a_hundred_for_the_reference_and_by_hand_for_a_slip() -> None:
+    reference = "the cat sat on the mat today"
+
+    assert translation_scores([reference], [reference])["bleu"] == pytest.approx(100)
+    found = translation_scores(["the cat sat on the mat now"], [reference])["bleu"]
+    by_hand = (6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25  # shares of 1- to 4-grams that occur
+    assert found == pytest.approx(100 * by_hand)
+    assert sentence_bleu("the cat", reference) < sentence_bleu("the cat sat on the", reference)

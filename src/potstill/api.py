@@ -175,7 +175,8 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    source = _given(teacher, chosen, _TASKS[chosen.target_kind.value]()).teacher
+    task = _TASKS[chosen.target_kind.value]()
+    source = _given(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
         samples=samples,
@@ -196,7 +197,13 @@ def label(
     source.to(torch.device(device))
     key = key_of(source, feed)
     with StoreWriter(out, key=key, codecs=codecs) as writer:
-        write_labels(source, feed, writer, views=views or 1)
+        write_labels(
+            source,
+            feed,
+            writer,
+            views=views or 1,
+            samples_of=lambda batch: task.target(batch).samples,
+        )
     return Store(out)
 
 

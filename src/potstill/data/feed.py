@@ -94,7 +94,7 @@ class Feed:
         self._source = Samples(inputs, ids, labels, labelled)
         self._origin = Origin(
             self.samples.ids,
-            self.samples.inputs,
+            _contents(self.samples),
             preparation=self.normalise.digest(),
             augment="" if self.augment is None else repr(self.augment),
             views=self.views,
@@ -244,3 +244,11 @@ class Feed:
             raise RecipeError(
                 "Mixing class labels needs `num_classes`; give the number of classes."
             )
+
+
+def _contents(samples: Samples) -> Tensor:
+    """What makes a sample the same one: its inputs, and what is asked at its positions."""
+    labels = samples.labels
+    if labels is None or labels.ndim != 2 or labels.dtype != torch.int64:
+        return samples.inputs
+    return torch.cat([samples.inputs, labels[:, None].to(samples.inputs.dtype)], dim=1)

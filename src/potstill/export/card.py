@@ -67,6 +67,18 @@ def _use(model: Tree, *, texts: bool) -> str:
     file = model.get("file")
     if not isinstance(file, str):
         return ""
+    if not file.endswith(".onnx"):
+        return (
+            "## Use\n\n"
+            f"`{file}` (in the run folder) is a model of Transformers with its tokenizer.\n\n"
+            "```python\n"
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{file}")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{file}")\n'
+            'told = tokenizer("Once upon a time", return_tensors="pt")\n'
+            "print(tokenizer.decode(model.generate(**told, max_new_tokens=40)[0]))\n"
+            "```"
+        )
     if texts:
         return (
             "## Use\n\n"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
+from potstill.export.pretrained import export_pretrained
 from potstill.measure.latency import (
     Runner,
     Timing,
@@ -23,17 +24,21 @@ from potstill.pipeline.training import restored
 from potstill.pipeline.workshop import Workshop
 from potstill.pipeline.writing import Writer, longest_written
 from potstill.runtime.files import write_json
+from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
 
 PARITY_ROWS = 256
 TIMED_ROWS = 64
+REOPENED_ROWS = 8
 
 
 def export_models(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[str, object]:
     """ONNX files, parity, latency and sizes of all roles."""
     folder = shop.folder / "export"
-    names = ["scratch", "distilled"] if "onnx" in shop.experiment.export else []
-    files = [folder / f"{name}.onnx" for name in names]
+    students = ["scratch", "distilled"]
+    files = [folder / f"{n}.onnx" for n in students if "onnx" in shop.experiment.export]
+    if "hf" in shop.experiment.export:
+        files += [folder / name / "config.json" for name in students]
     return shop.run(
         "export", depends_on=depends_on, files=files, work=lambda: _export(shop, ready, folder)
     )
@@ -68,7 +73,7 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
     latency = _time(shop, modules) if by_token else _latency(shop, ready, written)
     return {
         "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
-        "file_bytes": {role: file_bytes(path) for role, path in written.items()},
+        "file_bytes": {role: _bytes_of(path) for role, path in written.items()},
         "parity": parity,
         "latency": latency,
         "shipped_seed": shipped,
@@ -86,6 +91,8 @@ def _raw(shop: Workshop, rows: int) -> Tensor:
 def _write(
     shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
 ) -> tuple[dict[str, Path], dict[str, object]]:
+    if "hf" in shop.experiment.export:
+        return _write_pretrained(shop, modules, folder)
     if "onnx" not in shop.experiment.export:
         return {}, {}
     data = shop.experiment.data
@@ -123,6 +130,29 @@ def _write(
         written[role] = path
     write_json(folder / "parity.json", {"models": parity})
     return written, parity
+
+
+def _write_pretrained(
+    shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
+) -> tuple[dict[str, Path], dict[str, object]]:
+    """The students as folders that Transformers opens; teachers are where they came from."""
+    tokens = shop.experiment.data.tokens
+    planes = trimmed(_raw(shop, REOPENED_ROWS))
+    written: dict[str, Path] = {}
+    parity: dict[str, object] = {}
+    for role in ("scratch", "distilled"):
+        written[role] = folder / role
+        shop.progress.note(f"exporting {role} to {written[role]}")
+        parity[role] = export_pretrained(modules[role], written[role], planes, tokens=tokens)
+    write_json(folder / "parity.json", {"models": parity})
+    return written, parity
+
+
+def _bytes_of(path: Path) -> int:
+    """Of a file, or of the weights in a folder."""
+    if path.is_file():
+        return file_bytes(path)
+    return sum(file_bytes(file) for file in sorted(path.glob("*.safetensors")))
 
 
 def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[str, object]:

@@ -1,10 +1,12 @@
 """The stage `label`: the teacher's answers written once, for every student to read."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
+
+from torch import Tensor
 
 from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
@@ -162,6 +164,7 @@ def write_store(
                     feed,
                     writer,
                     views=views,
+                    samples_of=samples_of(shop),
                     context=shop.runtime.autocast,
                     advance=shop.progress.advance,
                 )
@@ -182,6 +185,11 @@ def write_store(
     return shop.run("label", depends_on=shop.key("label", *parts), files=_files(where), work=work)
 
 
+def samples_of(shop: Workshop) -> Callable[[Batch], Tensor | None]:
+    """Which sample of a batch each row of the teacher's logits is about."""
+    return lambda batch: shop.experiment.task.target(batch).samples
+
+
 @final
 @dataclass(frozen=True)
 class _First:
@@ -196,7 +204,8 @@ class _First:
 
 def _rehearse(shop: Workshop, writer: StoreWriter, teacher: Teacher, feed: Feed) -> None:
     """Whether the objective can learn from the store, on one batch, before hours of labelling."""
-    label(teacher, _First(feed), writer, context=shop.runtime.autocast)
+    first = _First(feed)
+    label(teacher, first, writer, samples_of=samples_of(shop), context=shop.runtime.autocast)
     writer.flush()
     e = shop.experiment
     shake_hands(

@@ -9,12 +9,14 @@ from typing import Self, final
 from potstill.data.feed import Feed
 from potstill.data.samples import DataSet, Samples
 from potstill.errors import RecipeError
+from potstill.functional.tokens import IGNORED
+from potstill.losses.divergence import DivergenceTerm
 from potstill.pipeline.experiment import Experiment, Use
 from potstill.protocols import LogitKind, Teacher
-from potstill.signals import Logits, Signals
+from potstill.signals import LazyLogits, Logits, Signals
 from potstill.store import StoreKey
 from potstill.store.codec import Codec
-from potstill.store.codecs import DenseLogits, FloatTensor
+from potstill.store.codecs import DenseLogits, FloatTensor, Vocabulary
 from potstill.store.labelling import FEATURES, LOGITS
 
 OWN = "store"
@@ -97,7 +99,8 @@ def decide(experiment: Experiment, teacher: Teacher, *, folder: Path, feed: Feed
         )
     said = teacher.signals(feed.batch(0, 0), layers=experiment.objective.needs().teacher_layers)
     codecs = codecs_of(experiment, said)
-    size = round(records * sum(codec.bytes_per_row(shape) for codec, shape in codecs.values()))
+    rows = records * rows_a_sample(taught_samples(experiment.data))
+    size = round(rows * sum(codec.bytes_per_row(shape) for codec, shape in codecs.values()))
     found = replace(found, bytes=size, codecs={name: repr(c) for name, (c, _) in codecs.items()})
     if storing.use is Use.ON:
         return replace(found, used=True, reason="the recipe asks for it.")
@@ -132,7 +135,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     learning, needs = experiment.learning, experiment.objective.needs()
     if learning.mix is not None:
         return "mixing makes new samples at every step, which no store holds; switch `mix` off."
-    if experiment.data.tokens is not None and needs.teacher_layers:
+    by_token = experiment.task.kind == "tokens"
+    if (experiment.data.tokens is not None or by_token) and needs.teacher_layers:
         return (
             "the outputs of layers are as long as the longest text of their batch, and a store "
             "keeps rows of one size; leave out the terms that compare layers, or store nothing."
@@ -144,6 +148,17 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
         )
     if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
         return "the objective asks the teacher nothing."
+    if by_token and experiment.storing.codec is None:
+        if experiment.storing.use is Use.AUTO:
+            return (
+                "answers about every token are stored approximately, which is for you to choose: "
+                "give `store.codec`, vocabulary (the best tokens and their tail) or sampled."
+            )
+        if not needs.sparse_teacher or temperature_of(experiment) is None:
+            return (
+                "the best tokens and their tail are kept at one temperature, and the objective "
+                "has terms of several, or one that needs all tokens; give `store.codec`."
+            )
     if teacher.offers().logits is LogitKind.SPARSE:
         return "the teacher's logits are sparse already: it is a store, or reads one."
     return None
@@ -154,12 +169,34 @@ def codecs_of(experiment: Experiment, said: Signals) -> dict[str, tuple[Codec, t
     needs, storing = experiment.objective.needs(), experiment.storing
     found: dict[str, tuple[Codec, tuple[int, ...]]] = {}
     if needs.teacher_logits or needs.raw_teacher_logits:
-        assert isinstance(said.logits, Logits), "sparse ones are refused before"
-        found[LOGITS] = (storing.codec or exact(LOGITS), tuple(said.logits.values_NC.shape[1:]))
+        assert isinstance(said.logits, Logits | LazyLogits), "sparse ones are refused before"
+        codec = storing.codec or _usual(experiment, said.logits)
+        found[LOGITS] = (codec, (said.logits.num_classes,))
     for layer, values in said.features.items():
         name = FEATURES + layer
         found[name] = (storing.features or exact(name), tuple(values.shape[1:]))
     return found
+
+
+def _usual(experiment: Experiment, logits: Logits | LazyLogits) -> Codec:
+    """The codec where the user names none: exact, or of every token the best and their tail."""
+    if isinstance(logits, Logits):
+        return exact(LOGITS)
+    return Vocabulary(temperature=temperature_of(experiment) or 1.0)
+
+
+def temperature_of(experiment: Experiment) -> float | None:
+    """The one temperature of all terms that compare probabilities; `None` if there are several."""
+    found = {t.temperature for _, t in experiment.objective if isinstance(t, DivergenceTerm)}
+    return found.pop() if len(found) == 1 else None
+
+
+def rows_a_sample(samples: Samples) -> float:
+    """How many rows of logits a sample has in the mean."""
+    labels = samples.labels
+    if labels is None or labels.ndim != 2 or labels.is_floating_point():
+        return 1.0
+    return float((labels != IGNORED).sum()) / max(len(samples), 1)
 
 
 def exact(signal: str) -> Codec:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, final
 
 import numpy as np
@@ -14,14 +14,16 @@ from torch import Tensor
 
 from potstill.errors import StoreError
 from potstill.protocols import Teacher
-from potstill.signals import Batch, Logits, Origin, Signals
+from potstill.signals import Batch, LazyLogits, Logits, Origin, Signals
 from potstill.store.contents import contents_of
 from potstill.store.rows import Whole
-from potstill.store.writer import Answered, StoreWriter
+from potstill.store.writer import Answered, Rows, StoreWriter
 
 LOGITS, EMBEDDING, FEATURES = "logits", "embedding", "features/"
 
 _AHEAD = 16  # batches that the teacher may be ahead of the writer
+_Counts = Mapping[str, Whole]
+_Put = Callable[[Batch, Mapping[str, Rows], _Counts], None]
 
 
 class Batches(Protocol):
@@ -59,6 +61,7 @@ def label(
     writer: StoreWriter,
     *,
     views: int = 1,
+    samples_of: Callable[[Batch], Tensor | None] = lambda _batch: None,
     context: Callable[[], AbstractContextManager[None]] = nullcontext,
     advance: Callable[[int], None] = lambda _done: None,
 ) -> Labelled:
@@ -73,6 +76,8 @@ def label(
         batches: in the order of labelling; with `augment`, epoch e shows view e + 1.
         writer: of the store.
         views: how many epochs.
+        samples_of: `[N]` of each row of logits the sample of the batch it is about (see `Target`);
+            `None` where each sample has one row.
         context: entered around each question (autocast).
         advance: told how many batches are done.
 
@@ -85,7 +90,7 @@ def label(
     names = [signal.name for signal in writer.manifest.signals]
     layers = tuple(n.removeprefix(FEATURES) for n in names if n.startswith(FEATURES))
     asked = total = 0
-    with _writing(writer, known) as put:
+    with _writing(writer, known, context) as put:
         for number in range(views * batches.num_batches):
             batch = batches.batch(*divmod(number, batches.num_batches))
             ids, view = _identity(batch)
@@ -95,7 +100,7 @@ def label(
             if lacking:
                 with context():
                     said = teacher.signals(batch, layers=layers)
-                put(batch, _named(said, names))
+                put(batch, _named(said, names), _counts(samples_of(batch), len(batch)))
             advance(number + 1)
     return Labelled(asked=asked, kept=total - asked, seconds=time.perf_counter() - started)
 
@@ -117,25 +122,44 @@ def _identity(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.ids, torch.zeros_like(batch.ids) if batch.view is None else batch.view
 
 
-def _named(said: Signals, names: list[str]) -> Mapping[str, Tensor]:
+def _counts(samples_N: Tensor | None, num_samples: int) -> Mapping[str, Whole]:
+    """How many rows of logits each sample has, if not one."""
+    if samples_N is None:
+        return {}
+    return {LOGITS: torch.bincount(samples_N, minlength=num_samples).cpu().numpy()}
+
+
+def _named(said: Signals, names: list[str]) -> Mapping[str, Rows]:
     """The signals by the names that they are stored under."""
-    found = {FEATURES + layer: values for layer, values in said.features.items()}
+    found: dict[str, Rows] = {FEATURES + name: values for name, values in said.features.items()}
     if said.embedding is not None:
         found[EMBEDDING] = said.embedding
     if LOGITS in names:
-        if not isinstance(said.logits, Logits):
-            raise StoreError("A teacher without dense logits cannot be stored: store its source.")
-        found[LOGITS] = said.logits.values_NC
-    # copies: a teacher may use the memory of its answer for the next one
-    return {name: values.detach().clone() for name, values in found.items() if name in names}
+        match said.logits:
+            case Logits(values_NC):
+                found[LOGITS] = values_NC
+            case LazyLogits():
+                found[LOGITS] = said.logits
+            case _:
+                raise StoreError(
+                    "A teacher without logits of all classes cannot be stored: store its source."
+                )
+    return {name: _copy(values) for name, values in found.items() if name in names}
+
+
+def _copy(values: Rows) -> Rows:
+    """A teacher may use the memory of its answer for the next one."""
+    if isinstance(values, LazyLogits):
+        return replace(values, hidden_ND=values.hidden_ND.detach().clone())
+    return values.detach().clone()
 
 
 @contextmanager
 def _writing(
-    writer: StoreWriter, known: "_Contents"
-) -> Iterator[Callable[[Batch, Mapping[str, Tensor]], None]]:
+    writer: StoreWriter, known: "_Contents", context: Callable[[], AbstractContextManager[None]]
+) -> Iterator[_Put]:
     """A thread that adds what it is given; its failure is raised in the caller."""
-    waiting: queue.Queue[tuple[Batch, Mapping[str, Tensor]] | None] = queue.Queue(_AHEAD)
+    waiting: queue.Queue[tuple[Batch, Mapping[str, Rows], _Counts] | None] = queue.Queue(_AHEAD)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -143,14 +167,15 @@ def _writing(
             if failures:
                 continue  # so that the caller never waits on a full queue
             try:
-                writer.add(_answered(*given, known))
+                with context(), torch.no_grad():  # heads that are still to be computed
+                    writer.add(_answered(*given, known))
             except BaseException as error:  # noqa: BLE001  (raised again by `put`, in the caller)
                 failures.append(error)
 
-    def put(batch: Batch, said: Mapping[str, Tensor]) -> None:
+    def put(batch: Batch, said: Mapping[str, Rows], counts: _Counts) -> None:
         if failures:
             raise failures[0]
-        waiting.put((batch, said))
+        waiting.put((batch, said, counts))
 
     thread = threading.Thread(target=work, name="potstill-store", daemon=True)
     thread.start()
@@ -163,7 +188,9 @@ def _writing(
         raise failures[0]
 
 
-def _answered(batch: Batch, said: Mapping[str, Tensor], known: "_Contents") -> Answered:
+def _answered(
+    batch: Batch, said: Mapping[str, Rows], counts: _Counts, known: "_Contents"
+) -> Answered:
     ids, view = _identity(batch)
     assert batch.origin is not None, "checked with the identity"
     return Answered(
@@ -171,6 +198,7 @@ def _answered(batch: Batch, said: Mapping[str, Tensor], known: "_Contents") -> A
         view_B=view.cpu(),
         contents_B=known(batch.origin, ids),
         signals=said,
+        counts=counts,
     )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from potstill.errors import StoreError
 from potstill.runtime.environment import git_revision, installed
-from potstill.store.codec import Codec
+from potstill.signals import LazyLogits
+from potstill.store.codec import Codec, Encoded
 from potstill.store.contents import row_keys
 from potstill.store.key import StoreKey
 from potstill.store.manifest import NAME, Manifest, StoredSignal
@@ -23,7 +24,11 @@ from potstill.store.rows import Whole, join
 from potstill.store.shard import Column, Records, Shard, write_shard
 from potstill.store.table import Table
 
+Rows = Tensor | LazyLogits
+
 SHARD_BYTES = 64 << 20
+PIECE_BYTES = 64 << 20
+"""Of float32 logits that are computed together when they come as what goes into a head."""
 SECONDS = 30.0
 
 _SUFFIX = ".shard"
@@ -38,14 +43,14 @@ class Answered:
         ids_B: int64, the samples.
         view_B: int64, the views.
         contents_B: int64, digests of the samples.
-        signals: by name, `[rows, *row shape]`, on any device.
+        signals: by name, `[rows, *row shape]`, on any device; logits may be yet to be computed.
         counts: by name, `[B]` int64, how many rows each sample has; one where left out.
     """
 
     ids_B: Tensor
     view_B: Tensor
     contents_B: Whole
-    signals: Mapping[str, Tensor]
+    signals: Mapping[str, Rows]
     counts: Mapping[str, Whole] = field(default_factory=dict)
 
 
@@ -248,7 +253,7 @@ class StoreWriter:
                     f"The teacher gave no {signal.name!r}, which {self.name} is to hold. "
                     "Leave it out, or take a teacher that gives it."
                 )
-            shape = tuple(answered.signals[signal.name].shape[1:])
+            shape = _row_shape(answered.signals[signal.name])
             if signal.row_shape not in (None, shape):
                 raise StoreError(
                     f"{signal.name!r} came in rows of {shape}, and {self.name} holds rows of "
@@ -287,11 +292,12 @@ def _is_remains(file: str) -> bool:
 def _column(
     signal: StoredSignal, answered: Answered, ids: Whole, views: Whole, fresh: Whole
 ) -> Column:
-    values = answered.signals[signal.name].detach()
+    values = answered.signals[signal.name]
     counts = answered.counts.get(signal.name, np.ones(len(ids), np.int64))
-    if len(values) != counts.sum():
+    num_rows = len(values.hidden_ND if isinstance(values, LazyLogits) else values)
+    if num_rows != counts.sum():
         raise StoreError(
-            f"{signal.name!r} came as {len(values)} rows for {len(ids)} samples; "
+            f"{signal.name!r} came as {num_rows} rows for {len(ids)} samples; "
             f"{int(counts.sum())} were expected."
         )
     firsts = np.cumsum(counts) - counts
@@ -301,13 +307,31 @@ def _column(
         chosen = values
     else:
         rows = np.flatnonzero(np.isin(owner, fresh))
-        chosen, keys, counts = (
-            values[torch.from_numpy(rows).to(values.device)],
-            keys[rows],
-            counts[fresh],
-        )
-    rows_written = signal.codec.encode(chosen.cpu(), keys_N=torch.from_numpy(keys))
-    return Column(rows_written, counts)
+        chosen, keys, counts = _some(values, torch.from_numpy(rows)), keys[rows], counts[fresh]
+    return Column(_written(signal.codec, chosen, torch.from_numpy(keys)), counts)
+
+
+def _row_shape(values: Rows) -> tuple[int, ...]:
+    return (values.num_classes,) if isinstance(values, LazyLogits) else tuple(values.shape[1:])
+
+
+def _some(values: Rows, rows: Tensor) -> Rows:
+    if isinstance(values, LazyLogits):
+        return replace(values, hidden_ND=values.hidden_ND[rows.to(values.hidden_ND.device)])
+    return values[rows.to(values.device)]
+
+
+def _written(codec: Codec, values: Rows, keys_N: Tensor) -> Encoded:
+    """Rows as bytes; logits that are not computed yet are, some rows at a time."""
+    if isinstance(values, Tensor):
+        return codec.encode(values.detach().cpu(), keys_N=keys_N)
+    size = max(1, PIECE_BYTES // (4 * values.num_classes))
+    parts = []
+    for start in range(0, max(len(keys_N), 1), size):
+        rows = slice(start, start + size)
+        logits = values.rows(rows).dense().detach().float()
+        parts.append(codec.encode(logits, keys_N=keys_N[rows]))
+    return join(parts)
 
 
 def _together(many: list[Records]) -> Records:

@@ -1,19 +1,25 @@
 """The whole way on tokens: a tiny teacher trained in the run, students, figures, report."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from potstill.data import DataSet, Kind, Normalise, Samples, TargetKind
+from potstill.errors import PotstillError
 from potstill.functional.tokens import next_tokens
-from potstill.losses import KD, CrossEntropy
+from potstill.losses import KD, CrossEntropy, weighted
 from potstill.models import create_model
 from potstill.pipeline import Experiment, Learning, MadeModel, Pipeline
 from potstill.pipeline.experiment import Measuring, Storing, TrainedTeacher, Use
+from potstill.pipeline.storing import key_of
+from potstill.store import Store, StoreWriter, label
+from potstill.store.codecs import DenseLogits, Sampled, Vocabulary
 from potstill.tasks import CausalLM
-from potstill.train import TrainSettings
+from potstill.teachers import ModuleTeacher, StoredTeacher
+from potstill.train import Distiller, TrainSettings
 
 from .tiny import config
 
@@ -66,8 +72,8 @@ def experiment(**changes: object) -> Experiment:
             "name": "walks",
             "task": CausalLM(),
             "data": walks(),
-            "teacher": TrainedTeacher(model=made(2, 32), learning=Learning(settings=taught)),
-            "student": made(1, 16),
+            "teacher": TrainedTeacher(model=made(1, 32), learning=Learning(settings=taught)),
+            "student": made(1, 8),
             "objective": 0.8 * KD(temperature=1) + 0.2 * CrossEntropy(),
             "learning": Learning(settings=settings),
             "seeds": (0, 1),
@@ -124,3 +130,71 @@ def test_the_report_is_written(run) -> None:
     assert "erplexity" in page
     assert json.loads((run.folder / "results.json").read_text())["data"]["target_kind"] == "tokens"
     assert (run.folder / "models" / "distilled" / "README.md").exists()
+
+
+@pytest.mark.parametrize("codec", [Vocabulary(max_k=12, min_k=12, top_p=1.0), Sampled(draws=8)])
+def test_answers_about_tokens_come_from_a_store(codec, tmp_path) -> None:
+    changed = experiment(
+        storing=Storing(use=Use.ON, codec=codec), seeds=(0,), objective=weighted(KD(temperature=1))
+    )
+
+    run = Pipeline(changed, tmp_path / "run").run()
+
+    assert run.results["store"]["used"]
+    store = Store(tmp_path / "run" / "store")
+    labels = walks().train.labels
+    assert labels is not None
+    assert store.counts("logits").tolist() == (labels >= 0).sum(1).tolist()
+    test = run.results["models"]["distilled"]["test"]["perplexity"]["mean"]
+    assert 1.6 < test < 6
+
+
+def test_a_store_of_all_tokens_teaches_as_the_live_teacher(tmp_path) -> None:
+    """Every class is kept, so only the codec's rounding is between them."""
+    task, data = CausalLM(), walks()
+    teacher = ModuleTeacher(
+        create_model(config(layers=1, width=16, vocabulary=TOKENS), seed=5), task
+    )
+    settings = TrainSettings(batch_size=16)
+    feed = Learning(settings=settings).feed(data.train, data, seed=1, device="cpu")
+    codecs = {"logits": DenseLogits("fp32")}
+    place = tmp_path / "store"
+    with StoreWriter(place, key=key_of(teacher, feed), codecs=codecs) as writer:
+        label(teacher, feed, writer, samples_of=lambda batch: task.target(batch).samples)
+    student = create_model(config(layers=1, width=16, vocabulary=TOKENS), seed=0)
+
+    found = []
+    for source in (teacher, StoredTeacher(place, of=teacher)):
+        distiller = Distiller(
+            student, source, objective=weighted(KD(temperature=1)), task=task, settings=settings
+        )
+        batch = feed.batch(3, 2)
+        distiller.prepare(batch)
+        found.append(distiller.gradients(batch)[1])
+
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_store_knows_what_was_asked(tmp_path) -> None:
+    task, data = CausalLM(), walks()
+    teacher = ModuleTeacher(create_model(config(vocabulary=TOKENS), seed=5), task)
+    learning = Learning(settings=TrainSettings(batch_size=16))
+    feed = learning.feed(data.train, data, seed=1, device="cpu")
+    place = tmp_path / "store"
+    codecs = {"logits": Vocabulary()}
+    with StoreWriter(place, key=key_of(teacher, feed), codecs=codecs) as writer:
+        label(teacher, feed, writer, samples_of=lambda batch: task.target(batch).samples)
+    assert data.train.labels is not None
+    fewer = data.train.labels.clone()
+    fewer[:, 0] = -100
+    other = learning.feed(replace(data.train, labels=fewer), data, seed=1, device="cpu")
+
+    with pytest.raises(PotstillError):
+        StoredTeacher(place, of=teacher).signals(other.batch(0, 0))
+
+
+def test_answers_about_tokens_are_not_stored_unasked(tmp_path) -> None:
+    run = Pipeline(experiment(storing=Storing(), seeds=(0,)), tmp_path / "run").run()
+
+    assert not run.results["store"]["used"]
+    assert "store.codec" in run.results["store"]["reason"]

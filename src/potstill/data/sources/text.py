@@ -40,10 +40,9 @@ def read(request: Request) -> Raw:
     if "train" not in paths:
         raise DataError("`files:` names no training part; give `train:`.")
     unit = options.text("documents", choices=_DOCUMENTS) or "file"
-    parts = {
-        part: _documents(Path(file).expanduser(), unit) for part, file in paths.items() if file
-    }
-    return read_documents(parts, request=request, name=Path(str(paths["train"])).name.split(".")[0])
+    places = {part: Path(file).expanduser() for part, file in paths.items() if file}
+    parts = {part: _documents(place, unit) for part, place in places.items()}
+    return read_documents(parts, request=request, name=places["train"].name.split(".")[0])
 
 
 def _documents(path: Path, unit: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import potstill
 from potstill.build import build
@@ -41,7 +42,7 @@ def recipe(files: dict[str, list[str]], **changes: object) -> potstill.Recipe:
         },
         "seeds": 2,
         "speed": "exact",
-        "store": "off",
+        "store": "on",
         "measure": {"energy": False, "seconds": 0.1},
         "device": "cpu",
     }
@@ -72,6 +73,28 @@ def test_a_run_is_judged_by_bleu_and_selected_by_perplexity(finished) -> None:
         assert {"chrf", "length_ratio", "perplexity", "token_accuracy"} <= set(test)
     assert results["verdict"]["helped"] in {"yes", "no", "unclear"}
     assert results["models"]["distilled"]["parameters"] < results["models"]["teacher"]["parameters"]
+
+
+def test_word_level_answers_come_from_the_store(finished) -> None:
+    _, folder, run = finished
+
+    assert run.results["store"]["used"]
+    assert (folder / "store" / "manifest.json").exists()
+
+
+def test_what_is_shipped_opens_in_transformers_and_writes_the_same(finished) -> None:
+    _, folder, run = finished
+    place = folder / "export" / "distilled"
+    opened = AutoModelForSeq2SeqLM.from_pretrained(place).eval()
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    name = f"distilled_{run.results['models']['distilled']['shipped_seed']}"
+    lines = [json.loads(line) for line in (folder / "texts.jsonl").read_text().splitlines()[:5]]
+
+    for line in lines:
+        ids = tokenizer(line["source"], return_tensors="pt").input_ids
+        written = opened.generate(input_ids=ids, max_new_tokens=20, num_beams=1, do_sample=False)
+        said = tokenizer.decode(written[0], skip_special_tokens=True).strip()
+        assert said == line[name]
 
 
 def test_scores_are_those_of_the_texts_kept(finished) -> None:

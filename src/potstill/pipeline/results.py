@@ -25,6 +25,7 @@ def gather(
         "task": _task_name(experiment.task),
         "primary": _judged_by(experiment.task)[0],
         "selected_by": experiment.task.primary,
+        "selected_higher_is_better": experiment.task.higher_is_better,
         "higher_is_better": _judged_by(experiment.task)[1],
         "seeds": list(experiment.seeds),
         "models": models,

@@ -14,10 +14,10 @@ from torch import nn
 
 from potstill.errors import ModelError, need
 from potstill.models.config import Json, ModelConfig
+from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_huggingface
 from potstill.models.options import nearest, read_options
 from potstill.models.text import BagOfEmbeddings
-from potstill.models.translation import TranslationModel
 from potstill.models.translators import shrunken_translation_model
 
 SOURCE = "shrunken"

@@ -13,8 +13,8 @@ from torch import nn
 
 from potstill.errors import ModelError, need
 from potstill.models.config import Json
+from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.options import nearest, read_options
-from potstill.models.translation import TranslationModel
 
 # What families call the same size: T5's words, Marian's and BART's.
 _ENCODER_LAYERS = ("num_layers", "encoder_layers", "num_hidden_layers")

@@ -17,12 +17,12 @@ from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
 from potstill.pipeline.results import gather
+from potstill.pipeline.rewriting import rewritten
 from potstill.pipeline.run import Run
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import Assigned, train
 from potstill.pipeline.workshop import Silent, Workshop
-from potstill.pipeline.writing import rewritten
 from potstill.protocols import Teacher
 from potstill.report import write_report
 from potstill.runtime.environment import describe_environment

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @final
 class Seq2Seq(Task):
-    """The next token of what is written. Model: a `models.translation.TranslationModel`.
+    """The next token of what is written. Model: a `models.encoder_decoder.TranslationModel`.
 
     Inputs are planes `[B, 4, L]` (see `data.tokens.Tokens.pairs`), labels `[B, L]` int64 the tokens
     to be written, -100 in the padding. Models are selected by perplexity, which costs one pass over

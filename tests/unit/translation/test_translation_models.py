@@ -10,8 +10,8 @@ from potstill.errors import ModelError
 from potstill.functional.tokens import IGNORED, shifted_right
 from potstill.losses import KD, CrossEntropy
 from potstill.models import create_model, load_model, save_model
+from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.shrunken import shrunken_config
-from potstill.models.translation import TranslationModel
 from potstill.models.translators import spread
 from potstill.protocols import TokenModel
 from potstill.signals import Batch, LazyLogits, Signals, SparseLogits

@@ -10,7 +10,7 @@ from potstill.build import build
 from potstill.errors import RecipeError
 from potstill.measure.translation import sentence_bleu, translation_scores
 from potstill.pipeline import Pipeline
-from potstill.pipeline.writing import HALF, WRITTEN
+from potstill.pipeline.rewriting import HALF, WRITTEN
 from potstill.recipe import parse
 
 from .tiny import save_pairs, sizes

@@ -73,6 +73,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
+    if recipe.task == "seq2seq":
+        _check_translation(recipe)
     task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
@@ -98,6 +100,17 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         sequences=_sequences(recipe),
         recipe=recipe.to_yaml(),
     )
+
+
+def _check_translation(recipe: Recipe) -> None:
+    """What would fail only after hours of training."""
+    if recipe.teacher.model is None:
+        raise RecipeError("A teacher of `task: seq2seq` is one model; several are not built yet.")
+    if "onnx" in recipe.export:
+        raise RecipeError(
+            "`export: [onnx]` does not write encoder-decoders yet; use `export: [hf]`, which "
+            "Transformers opens."
+        )
 
 
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:

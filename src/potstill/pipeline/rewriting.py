@@ -73,12 +73,12 @@ def _write_all(
     assert data.references is not None
     folder.mkdir(parents=True, exist_ok=True)
     half = folder / HALF
-    done = _resumed(half, key)
-    left = [row for row in chosen if int(data.train.ids[row]) not in done]
-    each = wanted.beams if wanted.keep is Keep.NEAREST else 1
-    inputs = data.train.inputs[torch.tensor(left, dtype=torch.int64)]
+    known = _resumed(half, key)
+    ids = data.train.ids[list(chosen)].tolist()
+    done = {row for row, sample in enumerate(ids) if sample in known}
+    inputs = data.train.inputs[list(chosen)]
     sources = data.tokens.texts(inputs[:, :2].numpy())
-    shop.progress.begin("sequences", -(-len(left) // BATCH), 0)
+    shop.progress.begin("sequences", -(-(len(chosen) - len(done)) // BATCH), 0)
     try:
         with half.open("a", encoding="utf-8") as file:
             batches = written_by(
@@ -88,23 +88,26 @@ def _write_all(
                 longest=longest_written(data),
                 device=shop.runtime.device,
                 beams=wanted.beams,
-                each=each,
+                each=wanted.beams if wanted.keep is Keep.NEAREST else 1,
+                done=done,
             )
             for number, (rows, texts) in enumerate(batches, start=1):
                 for row, of_row in zip(rows, texts, strict=True):
-                    sample = int(data.train.ids[left[row]])
-                    said = _kept(of_row, data.references[sample])
-                    line = {"id": sample, "source": sources[row], "target": said}
+                    if row in done:
+                        continue
+                    said = nearest(of_row, data.references[ids[row]])
+                    line = {"id": ids[row], "source": sources[row], "target": said}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 shop.progress.advance(number)
     finally:
         shop.progress.end()
     half.replace(folder / WRITTEN)
-    return len(left)
+    return len(chosen) - len(done)
 
 
-def _kept(texts: Sequence[str], reference: str) -> str:
+def nearest(texts: Sequence[str], reference: str) -> str:
+    """The text that comes nearest to the reference by BLEU; of equal ones the first."""
     if len(texts) == 1:
         return texts[0]
     return max(texts, key=lambda text: sentence_bleu(text, reference))
@@ -117,7 +120,7 @@ def _resumed(half: Path, key: str) -> dict[int, str]:
     """
     lines: list[str] = []
     if half.exists():
-        lines = half.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = half.read_text(encoding="utf-8", errors="replace").split("\n")
     head = json.dumps({"format": 1, "key": key})
     whole = [line for line in lines[1:] if _is_whole(line)] if lines[:1] == [head] else []
 

@@ -1,7 +1,7 @@
 """Texts that models write, texts of like length together; of the test data, with their scores."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
 
@@ -67,8 +67,13 @@ def written_by(
     device: torch.device,
     beams: int,
     each: int = 1,
+    done: Collection[int] = (),
 ) -> Iterator[tuple[list[int], list[list[str]]]]:
-    """Rows and `each` texts of each, batch by batch; texts of like length are written together."""
+    """Rows and `each` texts of each, batch by batch; texts of like length are written together.
+
+    Which rows share a batch depends on the inputs alone, and batches whose rows are all in `done`
+    are left out; so the texts are the same whether or not some were written before.
+    """
     assert isinstance(module, Writer), "a model of this task writes"
     module = module.to(device)
     was_training = module.training
@@ -76,6 +81,8 @@ def written_by(
     order = torch.argsort(inputs_NPL[:, MASK].sum(-1), descending=True, stable=True)
     try:
         for rows in order.split(BATCH):
+            if done and all(row in done for row in rows.tolist()):
+                continue
             ids = module.write(inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest)
             said = tokens.decode(ids.tolist())
             yield rows.tolist(), [said[i : i + each] for i in range(0, len(said), each)]

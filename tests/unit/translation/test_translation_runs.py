@@ -10,7 +10,7 @@ from potstill.build import build
 from potstill.errors import RecipeError
 from potstill.measure.translation import sentence_bleu, translation_scores
 from potstill.pipeline import Pipeline
-from potstill.pipeline.rewriting import HALF, WRITTEN
+from potstill.pipeline.rewriting import HALF, WRITTEN, nearest
 from potstill.recipe import parse
 
 from .tiny import save_pairs, sizes
@@ -145,6 +145,20 @@ def test_sequences_are_for_texts_that_are_written(tmp_path) -> None:
 
     with pytest.raises(RecipeError, match=r"distill\.sequences.*task: seq2seq"):
         build(recipe(files, **wrong))
+
+
+def test_what_cannot_be_shipped_is_said_before_training(tmp_path) -> None:
+    files = save_pairs(tmp_path, train=20, others=4)
+
+    with pytest.raises(RecipeError, match="does not write encoder-decoders yet"):
+        build(recipe(files, export=["onnx"]))
+
+
+def test_the_beam_nearest_to_the_data_is_kept() -> None:
+    beams = ["a dog runs", "a black dog runs in the snow", "the cat"]
+
+    assert nearest(beams, "a black dog runs through the snow") == beams[1]
+    assert nearest(beams, "the cat") == beams[2]
 
 
 def test_bleu_is_a_hundred_for_the_reference_and_by_hand_for_a_slip() -> None:

@@ -17,7 +17,7 @@ from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
 from potstill.pipeline.results import gather
-from potstill.pipeline.rewriting import rewritten
+from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.run import Run
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
@@ -107,11 +107,7 @@ class Pipeline:
 
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""
-        if self._experiment.sequences is not None:
-            e = self._experiment
-            taught = rewritten(shop, ready)
-            self._experiment = replace(e, data=replace(e.data, taught=taught))
-            shop.experiment = self._experiment
+        self._experiment = shop.experiment = with_texts(shop, ready)
 
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""

@@ -17,7 +17,7 @@ from potstill.data.samples import DataSet, Samples
 from potstill.errors import RecipeError
 from potstill.functional.tokens import IGNORED
 from potstill.measure.translation import sentence_bleu
-from potstill.pipeline.experiment import Keep
+from potstill.pipeline.experiment import Experiment, Keep
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.pipeline.writing import BATCH, Writer, longest_written, written_by
@@ -25,6 +25,14 @@ from potstill.runtime.files import write_with
 from potstill.teachers.fingerprints import digest
 
 FOLDER, WRITTEN, HALF = "sequences", "written.jsonl", "half.jsonl"
+
+
+def with_texts(shop: Workshop, ready: Ready) -> Experiment:
+    """The experiment whose students learn on the teacher's texts, if it asks for that."""
+    experiment = shop.experiment
+    if experiment.sequences is None:
+        return experiment
+    return replace(experiment, data=replace(experiment.data, taught=rewritten(shop, ready)))
 
 
 def rewritten(shop: Workshop, ready: Ready) -> Samples:

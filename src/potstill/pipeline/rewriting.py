@@ -67,7 +67,7 @@ def rewritten(shop: Workshop, ready: Ready) -> Samples:
 
 def _chosen(total: int, share: float) -> list[int]:
     """Evenly spaced rows, as many as the share says."""
-    count = round(share * total)
+    count = max(1, round(share * total))
     return [index * total // count for index in range(count)]
 
 

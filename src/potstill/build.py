@@ -75,6 +75,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     """
     if recipe.task == "seq2seq":
         _check_translation(recipe)
+    sequences = _sequences(recipe)
     task = _TASKS[recipe.task]()
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
@@ -97,7 +98,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         speed=Speed(recipe.speed),
         bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
-        sequences=_sequences(recipe),
+        sequences=sequences,
         recipe=recipe.to_yaml(),
     )
 

@@ -109,7 +109,9 @@ def losses_of_rows(
 ) -> Tensor:
     """`row_losses` or its sparse form, whichever suits the teacher's rows."""
     if isinstance(teacher, SparseLogits):
-        return term.sparse_row_losses(student_NC, teacher, labels)
+        if term.needs().teacher_logits:
+            return term.sparse_row_losses(student_NC, teacher, labels)
+        teacher = ABSENT  # of terms on labels, beside others that follow the teacher
     return term.row_losses(student_NC, teacher, labels)
 
 
@@ -118,7 +120,9 @@ def gradients_of_rows(
 ) -> tuple[Tensor, Tensor]:
     """`row_gradients` or its sparse form, whichever suits the teacher's rows."""
     if isinstance(teacher, SparseLogits):
-        return term.sparse_row_gradients(student_NC, teacher, labels)
+        if term.needs().teacher_logits:
+            return term.sparse_row_gradients(student_NC, teacher, labels)
+        teacher = ABSENT
     return term.row_gradients(student_NC, teacher, labels)
 
 

@@ -57,8 +57,6 @@ _TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
-    "causal_lm": CausalLM,
-    "seq2seq": Seq2Seq,
 }
 _KINDS = {"classification": "single_label", "causal_lm": "tokens", "seq2seq": "tokens"}
 
@@ -76,7 +74,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     if recipe.task == "seq2seq":
         _check_translation(recipe)
     sequences = _sequences(recipe)
-    task = _TASKS[recipe.task]()
+    task = _task(recipe)
     data = build_data(recipe, trust=trust)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
@@ -112,6 +110,17 @@ def _check_translation(recipe: Recipe) -> None:
             "`export: [onnx]` does not write encoder-decoders yet; use `export: [hf]`, which "
             "Transformers opens."
         )
+
+
+def _task(recipe: Recipe) -> Task:
+    reduction = recipe.distill.reduction
+    if recipe.task == "causal_lm":
+        return CausalLM(reduction=reduction)
+    if recipe.task == "seq2seq":
+        return Seq2Seq(reduction=reduction)
+    if reduction != "token":
+        raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    return _TASKS[recipe.task]()
 
 
 def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:

@@ -130,6 +130,12 @@ class SequencesSpec(_Strict):
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
+    reduction: Literal["token", "sequence"] = Field(
+        "token",
+        description="Of language models: losses are means over all tokens, or every text counts "
+        "alike. For all that the run trains.",
+    )
+
     objective: tuple[TermSpec, ...] = (
         TermSpec(term="kd", weight=0.9, temperature=4.0),
         TermSpec(term="cross_entropy", weight=0.1),

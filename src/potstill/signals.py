@@ -184,6 +184,7 @@ class Target:
             layers that answer position by position; `None` means all.
         samples: `[N]` int64, which sample of the batch a row is about, in order; `None` means that
             each sample has one row.
+        weights: `[N]` float32, how much each row counts in row-wise terms; `None` means 1 each.
     """
 
     num_rows: int
@@ -192,6 +193,7 @@ class Target:
     labelled: Tensor | None = None
     positions: Tensor | None = None
     samples: Tensor | None = None
+    weights: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

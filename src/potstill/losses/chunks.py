@@ -55,6 +55,7 @@ class Pass:
         labels: `[M, ...]`; `ABSENT` if no term asks for them.
         index_M: the rows that count; `None` means all N.
         chunk_rows: R; `None` chooses it by `rows_at_once`.
+        weights_M: how much each row counts; `None` means 1.
     """
 
     terms: tuple[Scaled, ...]
@@ -62,6 +63,7 @@ class Pass:
     labels: Tensor
     index_M: Tensor | None
     chunk_rows: int | None
+    weights_M: Tensor | None = None
 
 
 def rows_at_once(num_rows: int, *, bytes_per_row: int, whole_bytes: int) -> int:
@@ -178,6 +180,7 @@ class _Walk:
     ) -> None:
         self._terms = [scaled for scaled in work.terms if not scaled.absent]
         self._all_terms, self._labels, self._index_M = work.terms, work.labels, work.index_M
+        self._weights_M = work.weights_M
         self._num_rows = len(hidden_ND if work.index_M is None else work.index_M)
         self._head = Head(hidden_ND, weight_CD, bias_C, work.index_M)
         self._teacher: TeacherRows = teacher_rows(work.teacher, work.index_M)
@@ -241,6 +244,8 @@ class _Walk:
             labels = self._labels_of(term, block)
             losses_B = losses_of_rows(term, student_BC, teacher, labels)
             losses_M[block] = losses_B if mask_M is None else losses_B.where(mask_M[block], 0)
+        if self._weights_M is not None:
+            losses_JM[:, block] *= self._weights_M[block]
 
     def _differentiate(
         self, block: slice, student_BC: Tensor, teacher: Tensor | SparseLogits, losses_JM: Tensor
@@ -258,6 +263,9 @@ class _Walk:
             gradient_BC = gradient_BC.mul_(factor)
             total_BC = gradient_BC if total_BC is None else total_BC.add_(gradient_BC)
         assert total_BC is not None, "a walk has terms"
+        if self._weights_M is not None:
+            losses_JM[:, block] *= self._weights_M[block]
+            total_BC.mul_(self._weights_M[block, None])
         return total_BC
 
     def _labels_of(self, term: RowTerm, block: slice) -> Tensor:

@@ -90,8 +90,13 @@ def _in_one_pass(
         labels=labels,
         index_M=index_M,
         chunk_rows=logits.chunk_rows,
+        weights_M=_picked(target.weights, index_M),
     )
     return evaluate(logits.hidden_ND, logits.head.weight, logits.head.bias, work)
+
+
+def _picked(weights_N: Tensor | None, index_M: Tensor | None) -> Tensor | None:
+    return weights_N if weights_N is None or index_M is None else weights_N[index_M]
 
 
 def _rows_that_count(

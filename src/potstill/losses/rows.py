@@ -101,7 +101,16 @@ class RowTerm(ArithmeticTerm):
             return nothing_labelled(self, student)
         rows = read_rows(self, student, teacher, target)
         losses_N = losses_of_rows(self, rows.student_NC, rows.teacher, rows.labels)
+        if target.weights is not None:
+            losses_N = losses_N * target.weights
         return Partial(sum_rows(losses_N, rows.mask_N), self.count(target))
+
+    @final
+    def count(self, target: Target) -> Tensor | int:
+        """The weights of the rows that count; their number, where rows have none."""
+        if target.weights is None or (self.needs().labels and target.labels is None):
+            return super().count(target)
+        return keep_rows(target.weights, target.mask(labels=self.needs().labels)).sum()
 
 
 def losses_of_rows(

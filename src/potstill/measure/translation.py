@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from potstill.errors import DataError, need
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 
 def translation_scores(written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -40,5 +40,5 @@ def translation_scores(written: Sequence[str], references: Sequence[str]) -> dic
 
 def sentence_bleu(written: str, reference: str) -> float:
     """BLEU of one sentence, 0 … 100, smoothed exponentially and counting only orders that occur."""
-    metric: BLEU = need("sacrebleu.metrics", extra="text").BLEU(effective_order=True)
+    metric: BLEU = need("sacrebleu.metrics.bleu", extra="text").BLEU(effective_order=True)
     return float(metric.sentence_score(written, [reference]).score)

@@ -74,7 +74,8 @@ class TranslationModel(nn.Module):
 
     def forward(self, planes_BPL: Tensor) -> Tensor:
         """All logits at once, `[B, L, V]`; for measuring and small models."""
-        return self.head(self._states(planes_BPL))
+        logits_BLV: Tensor = self.head(self._states(planes_BPL))
+        return logits_BLV
 
     @torch.no_grad()
     def write(self, planes_BPL: Tensor, *, beams: int = 1, each: int = 1, longest: int) -> Tensor:

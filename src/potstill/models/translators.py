@@ -91,7 +91,7 @@ def _cut(stack: nn.Module, wanted: int, keep: str) -> None:
         layers[index] = layer
         for module in layer.modules():
             if hasattr(module, "layer_idx") and module.layer_idx is not None:
-                module.layer_idx = index  # its place in the cache of keys and values
+                setattr(module, "layer_idx", index)  # noqa: B010  its place in the cache
 
 
 def _layers_of(stack: nn.Module) -> nn.ModuleList:

@@ -82,6 +82,8 @@ class Workshop:
             e.precision,
             speed,
         )
+        if vars(e.task):  # what a task was made with
+            common = (*common, str(vars(e.task)))
         return [str(part) for part in (*common, self.runtime.device.type, *parts)]
 
     def run(

@@ -80,7 +80,7 @@ def written_by(
     module.eval()
     order = torch.argsort(inputs_NPL[:, MASK].sum(-1), descending=True, stable=True)
     try:
-        for rows in order.split(BATCH):
+        for rows in torch.split(order, BATCH):
             if done and all(row in done for row in rows.tolist()):
                 continue
             ids = module.write(inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest)

@@ -9,6 +9,7 @@ from potstill.losses import CrossEntropy, Objective, weighted
 from potstill.protocols import Task
 from potstill.signals import Batch, Signals, Target
 from potstill.tasks.token_rows import (
+    Reduction,
     digest_of_rows,
     token_metrics,
     token_signals,
@@ -25,6 +26,9 @@ class CausalLM(Task):
 
     Positions that are asked nothing (prompts, padding, the last token of a text) are left out
     before the model's head, so there is no tensor of all positions times the vocabulary.
+
+    Args:
+        reduction: `token` averages losses over all that is asked, `sequence` over texts.
     """
 
     kind = "tokens"
@@ -32,13 +36,16 @@ class CausalLM(Task):
     primary = "perplexity"
     higher_is_better = False
 
+    def __init__(self, *, reduction: Reduction | str = Reduction.TOKEN) -> None:
+        self.reduction = Reduction(reduction)
+
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits that are not computed yet, one row for each position asked."""
         return token_signals(model, batch, layers)
 
     def target(self, batch: Batch) -> Target:
         """The same rows, and whose they are."""
-        return token_target(batch)
+        return token_target(batch, reduction=self.reduction)
 
     def digest(self, signals: Signals, target: Target) -> Tensor:
         """`[N, 3]`: see `token_rows`."""

@@ -4,6 +4,7 @@ Shapes: B samples, L positions, N asked positions, V tokens (or classes) to choo
 """
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from potstill.errors import ModelError
 from potstill.features.taps import tapped
 from potstill.functional.tokens import Asked, asked
 from potstill.protocols import TokenModel
+from potstill.runtime.texts import PLACES
 from potstill.signals import (
     AnyLogits,
     Batch,
@@ -46,7 +48,14 @@ def asked_of(batch: Batch) -> Asked:
     return asked(batch.labels)
 
 
-def token_target(batch: Batch) -> Target:
+class Reduction(StrEnum):
+    """What a loss is the mean of."""
+
+    TOKEN = "token"  # all that is asked counts alike
+    SEQUENCE = "sequence"  # every text counts alike, however much is asked in it
+
+
+def token_target(batch: Batch, *, reduction: Reduction = Reduction.TOKEN) -> Target:
     """One row for each position that is asked."""
     chosen = asked_of(batch)
     return Target(
@@ -54,7 +63,19 @@ def token_target(batch: Batch) -> Target:
         labels=chosen.labels_N,
         samples=chosen.samples_N,
         positions=batch.positions,
+        weights=None if reduction is Reduction.TOKEN else _shares(batch, chosen),
     )
+
+
+def _shares(batch: Batch, chosen: Asked) -> Tensor:
+    """`[N]`: one over how much is asked in the row's text, also where texts share a row."""
+    num_samples, length = batch.labels.shape if batch.labels is not None else (0, 0)
+    texts_N = chosen.samples_N
+    if batch.inputs.ndim == 3 and batch.inputs.shape[1] > PLACES:
+        begun_BL = (batch.inputs[:, PLACES] == 0).cumsum(-1) - 1
+        texts_N = texts_N * length + begun_BL.reshape(-1)[chosen.index_N]
+    asked_T = torch.bincount(texts_N, minlength=num_samples)
+    return 1.0 / asked_T[texts_N].float()
 
 
 def token_signals(model: nn.Module, batch: Batch, layers: Sequence[str]) -> Signals:

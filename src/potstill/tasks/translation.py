@@ -10,6 +10,7 @@ from potstill.losses import CrossEntropy, Objective, weighted
 from potstill.protocols import Task
 from potstill.signals import Batch, Signals, Target
 from potstill.tasks.token_rows import (
+    Reduction,
     digest_of_rows,
     token_metrics,
     token_signals,
@@ -27,6 +28,9 @@ class Seq2Seq(Task):
     Inputs are planes `[B, 4, L]` (see `data.tokens.Tokens.pairs`), labels `[B, L]` int64 the tokens
     to be written, -100 in the padding. Models are selected by perplexity, which costs one pass over
     the validation data, and judged by BLEU of what they write about the test data.
+
+    Args:
+        reduction: `token` averages losses over all that is written, `sequence` over texts.
     """
 
     kind = "tokens"
@@ -34,6 +38,9 @@ class Seq2Seq(Task):
     primary = "perplexity"
     higher_is_better = False
     judged_by = "bleu"
+
+    def __init__(self, *, reduction: Reduction | str = Reduction.TOKEN) -> None:
+        self.reduction = Reduction(reduction)
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits that are not computed yet, one row for each token to be written.
@@ -51,7 +58,7 @@ class Seq2Seq(Task):
 
     def target(self, batch: Batch) -> Target:
         """The same rows, and whose they are."""
-        return token_target(batch)
+        return token_target(batch, reduction=self.reduction)
 
     def digest(self, signals: Signals, target: Target) -> Tensor:
         """`[N, 3]`: see `token_rows`."""

@@ -272,3 +272,49 @@ def test_models_say_what_goes_into_their_head() -> None:
     ids, mask = given.inputs.unbind(1)
     torch.testing.assert_close(logits, student.model(input_ids=ids, attention_mask=mask).logits)
     torch.testing.assert_close(student(planes([5, 5])), logits)
+
+
+def by_text(student: torch.nn.Module, teacher: torch.nn.Module, given: Batch) -> torch.Tensor:
+    """The mean over texts of the mean over their tokens, text by text."""
+    losses = []
+    for number in range(len(given)):
+        one = given.rows(slice(number, number + 1))
+        said, taught = TASK.forward(student, one), TASK.forward(teacher, one)
+        losses.append(OBJECTIVE(said, taught, TASK.target(one)).loss)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_every_text_counts_alike_when_reduced_by_sequence(lazy: bool) -> None:
+    student, teacher = model(seed=1).eval(), model(seed=2).eval()
+    given, task = batch([9, 2, 7, 5]), CausalLM(reduction="sequence")
+    expected = by_text(student, teacher, given)
+    expected.backward()
+    wanted = [p.grad.clone() for p in student.parameters()]
+    student.zero_grad()
+
+    said, taught = task.forward(student, given), task.forward(teacher, given)
+    if not lazy:
+        said = replace(said, logits=Logits(said.logits.dense()))
+    value = OBJECTIVE(said, taught, task.target(given))
+    value.loss.backward()
+
+    torch.testing.assert_close(value.loss, expected)
+    torch.testing.assert_close([p.grad for p in student.parameters()], wanted)
+
+
+def test_splits_and_packing_do_not_change_the_mean_over_texts() -> None:
+    task = CausalLM(reduction="sequence")
+    apart, together = packed([6, 3, 8])
+    found = []
+    for given, pieces in ((apart, 1), (apart, 3), (together, 1)):
+        student = model(seed=3)
+        teacher = ModuleTeacher(model(seed=9, layers=1), task)
+        settings = TrainSettings(accumulate=pieces)
+        made = Distiller(student, teacher, objective=OBJECTIVE, task=task, settings=settings)
+        made.prepare(given)
+        student.eval()
+        found.append(made.gradients(given)[1])
+
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0], rtol=1e-4, atol=1e-6)

@@ -76,8 +76,8 @@ def read(request: Request) -> Raw:
 
 
 def _tokens(options: Options, train: Lines) -> Tokens:
-    wanted = options.given("tokenizer", Mapping)
-    if wanted:
+    if options.given("tokenizer", dict) is not None:
+        wanted = options.mapping("tokenizer")
         size = Options(wanted, known=("vocabulary",), owner="`tokenizer:`").whole("vocabulary")
         if size is None:
             raise RecipeError("`tokenizer: {vocabulary: …}` needs the number of tokens.")

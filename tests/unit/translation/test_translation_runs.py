@@ -7,11 +7,16 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import potstill
 from potstill.build import build
+from potstill.data import load
 from potstill.errors import RecipeError
+from potstill.losses import CrossEntropy
 from potstill.measure.translation import sentence_bleu, translation_scores
-from potstill.pipeline import Pipeline
+from potstill.models import ModelConfig, create_model
+from potstill.pipeline import Keep, Pipeline, Sequences
+from potstill.pipeline.labelling import label_experiment
 from potstill.pipeline.rewriting import HALF, WRITTEN, nearest
 from potstill.recipe import parse
+from potstill.train import TrainSettings
 
 from .tiny import save_pairs, sizes
 
@@ -120,23 +125,61 @@ def test_the_teacher_writes_its_share_of_the_texts(finished) -> None:
     assert not (folder / "sequences" / HALF).exists()
 
 
-def test_writing_goes_on_where_it_was_cut(finished, tmp_path) -> None:
+def test_writing_goes_on_where_it_was_cut_and_ends_with_the_same_texts(finished) -> None:
     made, folder, _ = finished
     path = folder / "sequences" / WRITTEN
-    whole = path.read_text()
-    head, *lines = whole.splitlines()
-    marked = [json.loads(line) for line in lines[:70]]
-    for entry in marked:
-        entry["target"] = "KEPT"
-    kept = [json.dumps(entry) for entry in marked]
+    head, *lines = path.read_text().splitlines()
+    kept = [json.dumps({**json.loads(line), "kept": True}) for line in lines[:70]]
     (folder / "sequences" / HALF).write_text("\n".join([head, *kept, lines[70][:20]]))
     path.unlink()
 
     Pipeline(build(made), folder).run()
 
-    entries = [json.loads(line) for line in path.read_text().splitlines()[1:]]
-    assert sum(entry["target"] == "KEPT" for entry in entries) == 70
-    assert len({entry["id"] for entry in entries}) == 120
+    again = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert sum("kept" in entry for entry in again) == 70
+    texts = [{e["id"]: e["target"] for e in es} for es in (map(json.loads, lines), again)]
+    assert texts[0] == texts[1]
+
+
+def test_labelling_finds_the_texts_and_the_answers_about_them(finished) -> None:
+    made, folder, _ = finished
+    before = (folder / "sequences" / WRITTEN).read_bytes()
+
+    store = label_experiment(build(made), folder)
+
+    assert len(store) == 240
+    assert (folder / "sequences" / WRITTEN).read_bytes() == before
+
+
+def test_python_does_the_same(tmp_path) -> None:
+    data = load(
+        "pairs",
+        {"files": save_pairs(tmp_path, train=32, others=6), "tokenizer": {"vocabulary": 290}},
+        target_kind="tokens",
+    )
+    config = ModelConfig(
+        source="hf",
+        name="tiny",
+        options={"model_type": "t5", "config": sizes("t5")},
+        input_shape=data.input_shape,
+        num_outputs=data.num_outputs,
+        purpose="seq2seq",
+    )
+
+    run = potstill.distill(
+        lambda: create_model(config, seed=1),
+        create_model(config, seed=0),
+        data,
+        objective=CrossEntropy(),
+        sequences=Sequences(beams=2, keep=Keep.NEAREST),
+        settings=TrainSettings(epochs=1, batch_size=16),
+        seeds=1,
+        out=tmp_path / "run",
+    )
+
+    assert run.results["primary"] == "bleu"
+    lines = (tmp_path / "run" / "sequences" / WRITTEN).read_text().splitlines()
+    assert len(lines) == 33
 
 
 def test_sequences_are_for_texts_that_are_written(tmp_path) -> None:

@@ -91,6 +91,9 @@ class TranslationModel(nn.Module):
         """
         ids_BL, mask_BL = planes_BPL[:, 0].long(), planes_BPL[:, 1].long()
         size = max(1, int(mask_BL.sum(-1).max()))
+        places = getattr(cast("Any", self.model).config, "max_position_embeddings", None)
+        if places is not None:
+            longest = min(longest, int(places) - 1)
         written: Tensor = cast("Any", self.model).generate(
             input_ids=ids_BL[:, :size],
             attention_mask=mask_BL[:, :size],

@@ -12,7 +12,7 @@ from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Speed, Storing, Use
+from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -22,7 +22,14 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
+from potstill.tasks import (
+    CausalLM,
+    Classification,
+    Embedding,
+    MultiLabel,
+    Regression,
+    Seq2Seq,
+)
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
@@ -54,6 +61,7 @@ def distill(
     seeds: int | Sequence[int] = 3,
     speed: Speed | str = Speed.AUTO,
     store: Use | str = Use.AUTO,
+    sequences: Sequences | None = None,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -73,13 +81,14 @@ def distill(
         speed: `auto` computes in the fastest way whose answers stay the same within bounds; `exact`
             gives the weights of the plain PyTorch loop.
         store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
+        sequences: of translation, learn on texts that the teacher writes.
         out: the run folder.
 
     Raises:
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _TASKS[chosen.target_kind.value]()
+    task = _TASKS[chosen.target_kind.value]() if chosen.references is None else Seq2Seq()
     experiment = Experiment(
         name=Path(out).name,
         task=task,
@@ -92,6 +101,7 @@ def distill(
         export=("hf",) if task.kind == "tokens" else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
+        sequences=sequences,
     )
     return Pipeline(experiment, Path(out)).run()
 

@@ -25,10 +25,12 @@ from potstill.pipeline.experiment import (
     EstimatorSource,
     Experiment,
     GivenTeacher,
+    Keep,
     Learning,
     Looks,
     MadeModel,
     Measuring,
+    Sequences,
     Speed,
     Storing,
     TeacherSource,
@@ -43,6 +45,7 @@ from potstill.recipe import (
     MemberSpec,
     MixSpec,
     ModelSpec,
+    Options,
     Recipe,
     StepSpec,
     StoreSpec,
@@ -55,7 +58,14 @@ from potstill.remote.options import asking_of
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
+from potstill.tasks import (
+    CausalLM,
+    Classification,
+    Embedding,
+    MultiLabel,
+    Regression,
+    Seq2Seq,
+)
 from potstill.teachers import (
     ApiTeacher,
     Combine,
@@ -70,13 +80,13 @@ from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
 
-_TASKS: dict[str, type[Classification | MultiLabel | Regression | Embedding]] = {
+_TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
     "embedding": Embedding,
 }
-_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
+_KINDS = {"classification": "single_label", "causal_lm": "tokens", "seq2seq": "tokens"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -89,6 +99,9 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
+    if recipe.task == "seq2seq":
+        _check_translation(recipe)
+    sequences = _sequences(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
@@ -117,14 +130,28 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         speed=Speed(recipe.speed),
         bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
+        sequences=sequences,
         recipe=recipe.to_yaml(),
     )
+
+
+def _check_translation(recipe: Recipe) -> None:
+    """What would fail only after hours of training."""
+    if recipe.teacher.model is None:
+        raise RecipeError("A teacher of `task: seq2seq` is one model; several are not built yet.")
+    if "onnx" in recipe.export:
+        raise RecipeError(
+            "`export: [onnx]` does not write encoder-decoders yet; use `export: [hf]`, which "
+            "Transformers opens."
+        )
 
 
 def _task(recipe: Recipe, data: DataSet) -> Task:
     reduction = recipe.distill.reduction
     if recipe.task == "causal_lm":
         return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
+    if recipe.task == "seq2seq":
+        return Seq2Seq(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
     return _TASKS[recipe.task]()
@@ -134,7 +161,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    texts = options.get("kind") == "text" or recipe.task in PURPOSES
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
@@ -225,14 +252,35 @@ def _mix(spec: MixSpec | None) -> Mix | None:
 def _config(
     spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
 ) -> ModelConfig:
+    writes = task == "seq2seq"
     return ModelConfig(
         source=spec.source,
         name=spec.name,
-        options=spec.options,
+        options=_marked(spec.options, data) if writes else spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
         purpose=task if task in PURPOSES else "",
     )
+
+
+def _marked(options: Options, data: DataSet) -> Options:
+    """Options of a model of random weights, told what pads and ends a text with this tokenizer."""
+    given = options.get("config", {})
+    if "model_type" not in options or data.tokens is None or not isinstance(given, dict):
+        return options
+    return {**options, "config": {**data.tokens.marks(), **given}}
+
+
+def _sequences(recipe: Recipe) -> Sequences | None:
+    spec = recipe.distill.sequences
+    if spec is None:
+        return None
+    if recipe.task != "seq2seq":
+        raise RecipeError(
+            "`distill.sequences` lets the teacher write texts to learn on, which is for `task: "
+            f"seq2seq`; this task is {recipe.task}."
+        )
+    return Sequences(beams=spec.beams, keep=Keep(spec.keep), share=spec.share)
 
 
 def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
@@ -383,14 +431,10 @@ def _module(
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
     other = _other_tokens(spec, task)
-    config = ModelConfig(
-        source=model.source,
-        name=model.name,
-        options=options,
-        input_shape=data.input_shape,
-        num_outputs=outputs or (data.num_outputs if other is None else other.vocabulary.size),
-        purpose=task.name if task.name in PURPOSES else "",
-    )
+    if other is not None and outputs is None:
+        outputs = other.vocabulary.size
+    spelled = ModelSpec.model_validate({"source": model.source, "name": model.name, **options})
+    config = _config(spelled, data, task.name, outputs)
     made = made_model(config, trust=trust)
     if spec.train is not None:
         return TrainedTeacher(model=made, learning=_learning(spec.train), label_map=spec.label_map)

@@ -38,10 +38,10 @@ class _Open(BaseModel):
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "text", "python"] = Field(
+    source: Literal["builtin", "npz", "hf", "text", "pairs", "python"] = Field(
         description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. text: plain text files, for language models. python: a function of yours "
-        "(needs --trust)."
+        "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
+        "written for them. python: a function of yours (needs --trust)."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -154,6 +154,16 @@ class OnPolicySpec(_Strict):
     engine: Literal["transformers", "vllm"] = "transformers"
 
 
+class SequencesSpec(_Strict):
+    """Sequence-level distillation: students learn on texts that the teacher wrote."""
+
+    beams: int = Field(4, ge=1, description="Of the teacher's search.")
+    keep: Literal["likeliest", "nearest"] = Field(
+        "likeliest", description="nearest: of all beams the one nearest to the data's text."
+    )
+    share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
+
+
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
@@ -167,6 +177,9 @@ class DistillSpec(LearnSpec):
     objective: tuple[TermSpec, ...] = (
         TermSpec(term="kd", weight=0.9, temperature=4.0),
         TermSpec(term="cross_entropy", weight=0.1),
+    )
+    sequences: SequencesSpec | None = Field(
+        None, description="Of seq2seq: learn on what the teacher writes."
     )
 
 
@@ -322,9 +335,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "causal_lm", "embedding"] = (
-        "classification"
-    )
+    task: Literal[
+        "classification", "multi_label", "regression", "causal_lm", "seq2seq", "embedding"
+    ] = "classification"
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

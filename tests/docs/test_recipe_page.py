@@ -19,6 +19,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "distill.objective[]": recipe.TermSpec,
     "distill.on_policy": recipe.OnPolicySpec,
     "distill.on_policy.replay": recipe.ReplaySpec,
+    "distill.sequences": recipe.SequencesSpec,
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,

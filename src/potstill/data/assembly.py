@@ -84,10 +84,11 @@ class Sizes:
 @final
 @dataclass(frozen=True)
 class RawPart:
-    """The arrays of one part; labels `None` in the transfer part only."""
+    """The arrays of one part; labels `None` in the transfer part only; references of texts."""
 
     inputs: Array
     labels: Array | None = None
+    references: tuple[str, ...] | None = None
 
 
 @final
@@ -138,6 +139,7 @@ def assemble(
         classes=scheme.classes,
         features=raw.features,
         tokens=raw.tokens,
+        references=_references(raw),
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -207,6 +209,16 @@ def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
         parts[name] = Samples(inputs, ids, None if name == "transfer" else labels)
         first += len(inputs)
     return parts
+
+
+def _references(raw: Raw) -> dict[int, str] | None:
+    """By identity, which counts the rows of all parts in their order."""
+    found: list[str] = []
+    for name in PARTS:
+        part = raw.parts.get(name)
+        if part is not None:
+            found += part.references or [""] * len(part.inputs)
+    return dict(enumerate(found)) if any(found) else None
 
 
 def _check_shape(

@@ -1,7 +1,7 @@
 """What a data set is: frozen records of tensors in memory, each sample with an identity."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, final
@@ -129,6 +129,8 @@ class DataSet:
         features: names of table columns, signal channels or regression inputs, if known.
         notes: what is odd about the data but no error, one sentence each.
         tokens: of texts, who turns them into numbers and back.
+        references: of texts to be written, each sample's, as it stands in the data, by identity.
+        taught: what distilled students learn on; `train` (with `transfer`) if left out.
     """
 
     name: str
@@ -144,6 +146,8 @@ class DataSet:
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     tokens: Tokens | None = None
+    references: Mapping[int, str] | None = None
+    taught: Samples | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

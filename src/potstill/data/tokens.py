@@ -1,6 +1,6 @@
 """Who turns texts into numbers and back: a tokenizer of Hugging Face, from a folder or the hub."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from potstill.errors import DataError, need
 from potstill.functional.tokens import IGNORED
-from potstill.runtime.texts import NAMES
+from potstill.runtime.texts import NAMES, PAIRED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,6 +71,13 @@ class Tokens:
         marks = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
         return int(next(mark for mark in marks if mark is not None))
 
+    def marks(self) -> dict[str, int]:
+        """What a model that writes must know: what pads, what ends a text, what begins one."""
+        pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
+        if end is None:
+            raise DataError("The tokenizer has no token that ends a text, which writing one needs.")
+        return {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
+
     @property
     def size(self) -> int:
         """How many different tokens there are."""
@@ -95,6 +102,8 @@ class Tokens:
         num_texts, num_planes, had = planes_NPL.shape
         wider = np.zeros((num_texts, num_planes, length), dtype=np.int32)
         wider[:, 0] = self.pad
+        if num_planes == PAIRED:
+            wider[:, 2] = self.pad
         wider[:, :, :had] = planes_NPL
         return wider
 
@@ -132,13 +141,59 @@ class Tokens:
         for planes in planes_NPL:
             kept = planes[0][planes[1] > 0].tolist()
             parts = [kept]
-            if len(planes) > 2 and not self._language:
+            if len(planes) == PAIRED:
+                parts.append(planes[2][planes[3] > 0].tolist())
+            elif len(planes) > 2 and not self._language:
                 kinds = planes[2][planes[1] > 0]
                 parts = [[t for t, k in zip(kept, kinds, strict=True) if k == i] for i in (0, 1)]
-            said = [self._tokenizer.decode(part, skip_special_tokens=True) for part in parts]
+            said = self.decode(parts)
             decoded.append(" | ".join(said))
         return decoded
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, for whoever runs the exported model."""
         self._tokenizer.save_pretrained(str(folder))
+
+    def pairs(
+        self, sources: Sequence[str], targets: Sequence[str], *, max_length: int
+    ) -> tuple[NDArray[np.int32], int]:
+        """Planes `[N, 4, L]` of texts and what is to be written for them, and how many were cut.
+
+        The planes are the tokens read and where they stand, the tokens written (the end token
+        among them) and where they stand; L is the length of the longest of all.
+        """
+        read = self._tokenizer(list(sources), verbose=False)["input_ids"]
+        written = self._tokenizer(text_target=list(targets), verbose=False)["input_ids"]
+        pairs = list(zip(read, written, strict=True))
+        cut = sum(max(len(a), len(b)) > max_length for a, b in pairs)
+        if cut:  # in the tokenizer's own way, which may keep an end token
+            kwargs = {"truncation": True, "max_length": max_length}
+            read = self._tokenizer(list(sources), **kwargs)["input_ids"]
+        longest = min(max_length, max(max(len(a), len(b)) for a, b in pairs))
+        planes = np.zeros((len(pairs), PAIRED, longest), dtype=np.int32)
+        planes[:, 0::2] = self._tokenizer.pad_token_id
+        for row, two in enumerate(zip(read, written, strict=True)):
+            for side, ids in enumerate(two):
+                kept = ids[:max_length]
+                planes[row, 2 * side, : len(kept)] = kept
+                planes[row, 2 * side + 1, : len(kept)] = 1
+        return planes, cut
+
+    def decode(self, ids_NL: Iterable[Sequence[int]]) -> list[str]:
+        """The texts of some tokens, without the special ones."""
+        rows = [list(ids) for ids in ids_NL]
+        texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def retold(
+        self, planes_NPL: NDArray[np.int32], targets: Sequence[str], *, length: int
+    ) -> NDArray[np.int32]:
+        """The same texts read, with other texts to be written, cut to `length` tokens."""
+        told = planes_NPL.copy()
+        told[:, 2], told[:, 3] = self._tokenizer.pad_token_id, 0
+        for row, ids in enumerate(
+            self._tokenizer(text_target=list(targets), verbose=False)["input_ids"]
+        ):
+            kept = ids[:length]
+            told[row, 2, : len(kept)], told[row, 3, : len(kept)] = kept, 1
+        return told

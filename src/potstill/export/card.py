@@ -37,7 +37,13 @@ def model_card(results: Tree, role: str) -> str:
     model = _tree(models, role)
     sections = [
         _heading(results, model, role),
-        _use(model, texts=_tree(results, "data").get("kind") == "text"),
+        _use(
+            model,
+            texts=_tree(results, "data").get("kind") == "text",
+            auto="AutoModelForSeq2SeqLM"
+            if results.get("task") == "seq2seq"
+            else "AutoModelForCausalLM",
+        ),
         _origin(results, models, role),
         _figures(results, model),
         _verdict(results, role),
@@ -63,7 +69,7 @@ def _heading(results: Tree, model: Tree, role: str) -> str:
     return "\n".join(lines)
 
 
-def _use(model: Tree, *, texts: bool) -> str:
+def _use(model: Tree, *, texts: bool, auto: str) -> str:
     file = model.get("file")
     if not isinstance(file, str):
         return ""
@@ -72,8 +78,8 @@ def _use(model: Tree, *, texts: bool) -> str:
             "## Use\n\n"
             f"`{file}` (in the run folder) is a model of Transformers with its tokenizer.\n\n"
             "```python\n"
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{file}")\n'
+            f"from transformers import {auto}, AutoTokenizer\n\n"
+            f'model = {auto}.from_pretrained("{file}")\n'
             f'tokenizer = AutoTokenizer.from_pretrained("{file}")\n'
             'told = tokenizer("Once upon a time", return_tensors="pt")\n'
             "print(tokenizer.decode(model.generate(**told, max_new_tokens=40)[0]))\n"

@@ -11,6 +11,7 @@ from potstill.data.tokens import Tokens
 from potstill.errors import ExportError, need
 from potstill.models.adapters import has_adapters, merged
 from potstill.runtime.modes import evaluating
+from potstill.runtime.texts import PAIRED
 
 BOUND = 1e-4
 """Relative difference that the logits of what was written may have."""
@@ -35,7 +36,7 @@ def export_pretrained(
     `generate` reads.
 
     Args:
-        model: a causal language model whose inner model is of Transformers.
+        model: of language or translation, whose inner model is of Transformers.
         folder: made if it is missing.
         planes_BPL: texts that both are asked about.
         tokens: who makes its tokens.
@@ -55,9 +56,11 @@ def export_pretrained(
         tokens.save(folder)
     written.save_pretrained(str(folder))
     transformers = need("transformers", extra="text")
-    again = transformers.AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch.float32, local_files_only=True
+    writes_another = bool(getattr(written.config, "is_encoder_decoder", False))
+    auto = (
+        transformers.AutoModelForSeq2SeqLM if writes_another else transformers.AutoModelForCausalLM
     )
+    again = auto.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
     return _compared(lambda: model(planes_BPL), type(model)(again), model, planes_BPL)
 
 
@@ -75,7 +78,7 @@ def _compared(
     ask: Callable[[], Tensor], again: nn.Module, model: nn.Module, planes_BPL: Tensor
 ) -> Reopened:
     with evaluating(model), evaluating(again), torch.no_grad():
-        kept_BL = planes_BPL[:, 1].bool()
+        kept_BL = planes_BPL[:, 3 if planes_BPL.shape[1] == PAIRED else 1].bool()
         mine, theirs = ask()[kept_BL], again(planes_BPL)[kept_BL]
     scale = float((mine.amax(-1) - mine.mean(-1)).abs().mean().clamp_min(1e-6))
     relative = float((mine - theirs).abs().max()) / scale

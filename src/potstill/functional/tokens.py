@@ -45,6 +45,18 @@ def next_tokens(ids_BL: Tensor, texts_BL: Tensor, answers_BL: Tensor | None = No
     return labels_BL
 
 
+def shifted_right(written_BL: Tensor, start: int) -> Tensor:
+    """What a decoder is given so that it says `written_BL` position by position, `[B, L]` int64.
+
+    The only shift of encoder-decoders: position l is given the token before it, the first one
+    `start`; so logits at position l belong to the label at position l here too.
+    """
+    shifted_BL = torch.empty_like(written_BL)
+    shifted_BL[:, 0] = start
+    shifted_BL[:, 1:] = written_BL[:, :-1]
+    return shifted_BL
+
+
 def asked(labels_BL: Tensor) -> Asked:
     """The positions that have a label, sample by sample. Waits for the device once."""
     flat = labels_BL.reshape(-1)

@@ -150,7 +150,9 @@ def losses_of_rows(term: RowTerm, student_NC: Tensor, teacher: AnyRows, labels: 
     if isinstance(teacher, ForeignRows):
         return term.foreign_row_losses(student_NC, teacher)
     if isinstance(teacher, SparseLogits):
-        return term.sparse_row_losses(student_NC, teacher, labels)
+        if term.needs().teacher_logits:
+            return term.sparse_row_losses(student_NC, teacher, labels)
+        teacher = ABSENT  # of terms on labels, beside others that follow the teacher
     return term.row_losses(student_NC, teacher, labels)
 
 
@@ -161,7 +163,9 @@ def gradients_of_rows(
     if isinstance(teacher, ForeignRows):
         return _by_autograd(lambda leaf: term.foreign_row_losses(leaf, teacher), student_NC)
     if isinstance(teacher, SparseLogits):
-        return term.sparse_row_gradients(student_NC, teacher, labels)
+        if term.needs().teacher_logits:
+            return term.sparse_row_gradients(student_NC, teacher, labels)
+        teacher = ABSENT
     return term.row_gradients(student_NC, teacher, labels)
 
 

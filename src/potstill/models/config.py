@@ -12,7 +12,7 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 
 _FORMAT = 1
 
-PURPOSES = frozenset({"causal_lm"})
+PURPOSES = frozenset({"causal_lm", "seq2seq"})
 """Of models that are no predictors of one row a sample; named as the task is."""
 
 

@@ -17,6 +17,8 @@ from potstill.models.options import refuse_unknown
 from potstill.models.sentence import SentenceEncoder, rebuildable_sentence_encoder
 from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
+from potstill.models.translation import PURPOSE as SEQ2SEQ
+from potstill.models.translation import rebuildable_translation_model
 from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.runtime.files import write_text
 
@@ -90,6 +92,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     match config.source:
         case "file":
             return _architecture(config)
+        case "hf" | "shrunken" if config.purpose == SEQ2SEQ:
+            return rebuildable_translation_model(model, config)
         case "hf" | "shrunken" if config.purpose == CAUSAL_LM:
             return rebuildable_language_model(model, config)
         case "hf":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from potstill.errors import ModelError, need
 from potstill.models.bilstm import BiLSTM
 from potstill.models.config import Json, ModelConfig
+from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_huggingface
 from potstill.models.importance import stack_of
 from potstill.models.narrowed import Kept, narrowed
@@ -25,6 +26,7 @@ from potstill.models.sentence_static import StaticEncoder, rebuildable_static
 from potstill.models.sentence_students import sentence_student
 from potstill.models.static import distilled_table
 from potstill.models.text import BagOfEmbeddings
+from potstill.models.translators import shrunken_translation_model
 
 SOURCE = "shrunken"
 Build = Callable[[ModelConfig], nn.Module]
@@ -62,6 +64,8 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     options = dict(config.options)
     origin = options.pop("teacher")
     teacher = build(teacher_of(config, origin))
+    if isinstance(teacher, TranslationModel):
+        return shrunken_translation_model(teacher, config.name, options)
     if isinstance(teacher, SentenceEncoder):
         return sentence_student(teacher, config.name, options, fewer_layers=_fewer_layers)
     if not isinstance(teacher, HuggingFaceTextClassifier):

@@ -5,8 +5,10 @@ from potstill.pipeline.experiment import (
     EstimatorSource,
     Experiment,
     GivenTeacher,
+    Keep,
     Learning,
     MadeModel,
+    Sequences,
     TeacherSource,
     TrainedTeacher,
 )
@@ -18,10 +20,12 @@ __all__ = [
     "EstimatorSource",
     "Experiment",
     "GivenTeacher",
+    "Keep",
     "Learning",
     "MadeModel",
     "Pipeline",
     "Run",
+    "Sequences",
     "TeacherSource",
     "TrainedTeacher",
 ]

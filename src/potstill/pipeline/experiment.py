@@ -210,6 +210,29 @@ class Storing:
     features: Codec | None = None
 
 
+class Keep(StrEnum):
+    """Which of the teacher's beams a student learns on."""
+
+    LIKELIEST = "likeliest"  # Kim and Rush 2016, section 3.2
+    NEAREST = "nearest"  # to the data's own text, by BLEU: their section 3.3
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Sequence-level distillation: students learn on texts that the teacher wrote.
+
+    Args:
+        beams: of the teacher's search.
+        keep: see `Keep`.
+        share: of the training texts, how many are the teacher's; the others stay the data's.
+    """
+
+    beams: int = 4
+    keep: Keep = Keep.LIKELIEST
+    share: float = 1.0
+
+
 class Speed(StrEnum):
     """How answers and steps are computed."""
 
@@ -242,6 +265,7 @@ class Experiment:
         speed: see `Speed`.
         bounds: how far `auto` may be from exact.
         track: loggers that figures are also sent to.
+        sequences: the teacher writes texts that the distilled students learn on.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
     """
@@ -264,5 +288,6 @@ class Experiment:
     speed: Speed = Speed.AUTO
     bounds: Bounds = field(default_factory=Bounds)
     track: tuple[str, ...] = ()
+    sequences: Sequences | None = None
     description: str = ""
     recipe: str = ""

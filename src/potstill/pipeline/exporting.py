@@ -22,6 +22,7 @@ from potstill.measure.size import file_bytes, flops, num_parameters, weight_byte
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
 from potstill.pipeline.workshop import Workshop
+from potstill.pipeline.writing import Writer, longest_written
 from potstill.runtime.files import write_json
 from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
@@ -175,7 +176,10 @@ def _time(shop: Workshop, modules: Mapping[str, nn.Module]) -> dict[str, object]
     def caller(module: nn.Module) -> Callable[[np.ndarray], object]:
         def call(planes: np.ndarray) -> object:
             with torch.no_grad():
-                return module(torch.from_numpy(planes))
+                rows = torch.from_numpy(planes)
+                if isinstance(module, Writer):
+                    return module.write(rows, longest=longest_written(shop.experiment.data))
+                return module(rows)
 
         return call
 

@@ -13,6 +13,7 @@ from potstill.errors import RecipeError, StoreError
 from potstill.pipeline.asking import ask_ahead
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
+from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.storing import (
     OWN,
     Decision,
@@ -121,7 +122,9 @@ def label_experiment(
     ledger = Ledger(folder)
     try:
         shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
-        teacher = get_teacher(shop).teacher.to(shop.runtime.device)
+        ready = get_teacher(shop)
+        teacher = ready.teacher.to(shop.runtime.device)
+        experiment = shop.experiment = with_texts(shop, ready)
         obstacle = obstacle_to(experiment, teacher)
         if obstacle is not None:
             raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from potstill.measure.quality import (
     NLL,
@@ -18,14 +19,16 @@ from potstill.measure.quality import (
     token_calibration,
 )
 from potstill.measure.summary import summarise
+from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
-from potstill.pipeline.writing import Exam, can_write, exam_of, transcript
+from potstill.pipeline.writing import Texts
 from potstill.runtime.files import write_text, write_with
 from potstill.train.evaluate import Answers, answers_of, score
 
-PREDICTIONS, SAMPLES, WRITTEN = "predictions.npz", "samples.npz", "written.jsonl"
+PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
+ANSWERED, TEXTS = "written.jsonl", "texts.jsonl"
 ROLES = ("teacher", "scratch", "distilled")
 SHOWN = 96  # samples kept for the report
 
@@ -47,32 +50,37 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     device = shop.runtime.device
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
     exam = exam_of(shop.experiment.data, count=shop.experiment.measuring.prompts)
-    written: dict[str, list[str]] = {}
+    answered: dict[str, list[str]] = {}
     if exam is not None and len(ready.modules) == 1 and can_write(ready.modules[0]):
-        written["teacher_0"] = exam.answers(ready.modules[0].to(device))
+        answered["teacher_0"] = exam.answers(ready.modules[0].to(device))
+    texts = Texts(shop)
     teachers = {"selected": ready.teacher, **ready.other}
     for which, teacher in teachers.items():
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
+        texts.write(which, "teacher_0", teacher)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
-            said: dict[bytes, Answers] = {}  # what is selected is the last or the best, or both
+            known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
                 folder = shop.models(role, seed)
                 weights = hashlib.sha256((folder / file).read_bytes()).digest()
-                if weights not in said:
+                if weights not in known:
                     module = restored(
                         shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
-                    )
-                    said[weights] = answers_of(module.to(device), test, task)
-                    if exam is not None and which == "selected" and can_write(module):
-                        written[f"{role}_{seed}"] = exam.answers(module)
-                found[which][f"{role}_{seed}"] = said[weights]
+                    ).to(device)
+                    known[weights] = module, answers_of(module, test, task)
+                module, found[which][f"{role}_{seed}"] = known[weights]
+                texts.write(which, f"{role}_{seed}", module)
+                if exam is not None and which == "selected" and can_write(module):
+                    answered[f"{role}_{seed}"] = exam.answers(module)
     selected = found["selected"]
     _keep(shop, selected)
+    texts.save(shop.folder / TEXTS)
+    more = texts.scores("selected") if exam is None else _examined(shop, exam, answered)
     return {
-        "test": _metrics(shop, selected, {} if exam is None else _examined(shop, exam, written)),
-        "test_last": _metrics(shop, found["last"]),
-        "test_best": _metrics(shop, found["best"]),
+        "test": _metrics(shop, selected, more),
+        "test_last": _metrics(shop, found["last"], texts.scores("last")),
+        "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
     }
@@ -83,12 +91,12 @@ def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
 
 
 def _examined(
-    shop: Workshop, exam: Exam, written: Mapping[str, list[str]]
+    shop: Workshop, exam: Exam, answered: Mapping[str, list[str]]
 ) -> dict[str, dict[str, float]]:
     """The scores of what each model has written, which is kept for people to read."""
-    lines = [json.dumps(record, ensure_ascii=False) for record in transcript(exam, written)]
-    write_text(shop.folder / WRITTEN, "".join(f"{line}\n" for line in lines))
-    return {name: exam.scores(answers) for name, answers in written.items()}
+    lines = [json.dumps(record, ensure_ascii=False) for record in transcript(exam, answered)]
+    write_text(shop.folder / ANSWERED, "".join(f"{line}\n" for line in lines))
+    return {name: exam.scores(answers) for name, answers in answered.items()}
 
 
 def _metrics(

@@ -18,6 +18,7 @@ from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
 from potstill.pipeline.referring import refer_to
 from potstill.pipeline.results import gather
+from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.run import Run
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
@@ -91,6 +92,7 @@ class Pipeline:
         if self._experiment.task.truth_from_teacher:
             refer_to(shop, ready.teacher)
         self._check_fit(shop, ready.teacher)
+        self._rewrite(shop, ready)
         source = source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
         self._students(shop, "scratch", None, pace)
@@ -107,10 +109,22 @@ class Pipeline:
         shop.ledger.keep_only(shop.stages)
         write_report(self._folder)
 
+    def _rewrite(self, shop: Workshop, ready: Ready) -> None:
+        """Let the teacher write what the distilled students learn on, if the experiment asks."""
+        self._experiment = shop.experiment = with_texts(shop, ready)
+
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (e.student.key, e.learning, e.objective, e.seeds, e.export, e.on_policy)
+        student = (
+            e.student.key,
+            e.learning,
+            e.objective,
+            e.seeds,
+            e.export,
+            e.on_policy,
+            e.sequences,
+        )
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -154,7 +168,11 @@ class Pipeline:
         self, shop: Workshop, role: str, source: Source | None, pace: Callable[[], Pace]
     ) -> None:
         e = self._experiment
-        samples, learning = e.data.train, e.learning
+        samples, learning, written_by = e.data.train, e.learning, ""
+        if source is not None and e.sequences is not None:
+            written_by = f"{e.sequences} {source.key}"
+        needs = e.objective.needs()
+        asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
         if source is not None:
             samples = taught_samples(e.data)
         elif e.data.transfer is not None:
@@ -170,9 +188,10 @@ class Pipeline:
                     learning=learning,
                     samples=samples,
                     objective=self._scratch_objective() if source is None else e.objective,
-                    teacher=None if source is None else source.teacher,
+                    teacher=None if source is None or not asks else source.teacher,
                     views=None if source is None else source.views,
                     on_policy=None if source is None else e.on_policy,
+                    written_by=written_by,
                     pace=pace,
                 ),
             )

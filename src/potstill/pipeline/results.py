@@ -23,8 +23,10 @@ def gather(
         "name": experiment.name,
         "description": experiment.description,
         "task": _task_name(experiment.task),
-        "primary": experiment.task.primary,
-        "higher_is_better": experiment.task.higher_is_better,
+        "primary": _judged_by(experiment.task)[0],
+        "selected_by": experiment.task.primary,
+        "selected_higher_is_better": experiment.task.higher_is_better,
+        "higher_is_better": _judged_by(experiment.task)[1],
         "seeds": list(experiment.seeds),
         "models": models,
         "verdict": _verdict(shop, models, measured),
@@ -46,6 +48,13 @@ def gather(
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _judged_by(task: Task) -> tuple[str, bool]:
+    """The metric of the verdict, and whether more of it is better."""
+    if task.judged_by:
+        return task.judged_by, True
+    return task.primary, task.higher_is_better
 
 
 def _task_name(task: Task) -> str:
@@ -118,7 +127,7 @@ def _part(tree: Tree, name: str, role: str) -> object:
 
 
 def _verdict(shop: Workshop, models: Mapping[str, Tree], measured: Tree) -> dict[str, object]:
-    primary = shop.experiment.task.primary
+    primary, higher_is_better = _judged_by(shop.experiment.task)
 
     def values(role: str) -> list[float]:
         test = cast("Mapping[str, Mapping[str, list[float]]]", models[role]["test"])
@@ -135,7 +144,7 @@ def _verdict(shop: Workshop, models: Mapping[str, Tree], measured: Tree) -> dict
         values("scratch"),
         values("teacher"),
         metric=primary,
-        higher_is_better=shop.experiment.task.higher_is_better,
+        higher_is_better=higher_is_better,
         trade=trade,
     )
     return dict(verdict)

@@ -227,6 +227,8 @@ def key_of(teacher: Teacher, feed: Feed, *, precision: str = "32-true") -> Store
 
 def taught_samples(data: DataSet) -> Samples:
     """What the distilled students learn on."""
+    if data.taught is not None:
+        return data.taught
     return data.train if data.transfer is None else data.train.concat(data.transfer)
 
 

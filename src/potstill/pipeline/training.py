@@ -12,9 +12,9 @@ from potstill.losses import Objective
 from potstill.measure.energy import metered
 from potstill.models import save_model
 from potstill.models.weights import fit_weights, read_weights, write_weights
+from potstill.pipeline.examining import rollout_of
 from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.pipeline.workshop import Workshop
-from potstill.pipeline.writing import rollout_of
 from potstill.protocols import Teacher
 from potstill.train import Distiller, Fit, OnPolicy, Select
 from potstill.train.pace import EXACT_PACE, Pace
@@ -37,6 +37,7 @@ class Assigned:
     pace: Callable[[], Pace] = lambda: EXACT_PACE
     on_policy: OnPolicy | None = None
     views: int | None = None  # how many are rotated through, for a stored teacher
+    written_by: str = ""  # who wrote the texts to be learnt, if they are not the data's
 
     @property
     def stage(self) -> str:
@@ -59,6 +60,8 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
         parts = (*parts, task.views)
     if task.on_policy is not None:
         parts = (*parts, task.on_policy)
+    if task.written_by:
+        parts = (*parts, task.written_by)
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),

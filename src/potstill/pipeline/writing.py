@@ -1,157 +1,155 @@
-"""Language models that write in a run: samples to learn from, and answers to be scored by."""
+"""Texts that models write, texts of like length together; of the test data, with their scores."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from potstill.data.samples import DataSet, Samples
 from potstill.data.tokens import Tokens
-from potstill.errors import ModelError
-from potstill.functional.tokens import IGNORED
-from potstill.generation import Engine, EngineName, Sampling, make_engine
-from potstill.generation.hugging import writer_in
-from potstill.measure.texts import exact_match, rouge_l
-from potstill.runtime.texts import PLACES
-from potstill.train import OnPolicy, Rollout
+from potstill.errors import RecipeError
+from potstill.measure.translation import translation_scores
+from potstill.pipeline.workshop import Workshop
+from potstill.runtime.files import write_text
+from potstill.runtime.texts import MASK
+from potstill.teachers import ModuleTeacher
+from potstill.teachers.fingerprints import module_digest
 
-_OFTEN = 0.5  # of the rows, so that a token counts as what ends them
-
-
-def rollout_of(on_policy: OnPolicy | None, data: DataSet, *, seed: int) -> Rollout | None:
-    """What lets a student write its own samples, afresh for a training."""
-    if on_policy is None:
-        return None
-    engine = engine_of(data, name=on_policy.engine)
-    return Rollout(on_policy, engine, pad=_pad(data.tokens), seed=seed)
+BATCH = 64
+"""Texts that are written together."""
+MARGIN = 8
+"""Tokens that may be written beyond the longest reference of the training part."""
 
 
-def engine_of(data: DataSet, *, name: EngineName = EngineName.TRANSFORMERS) -> Engine:
-    """An engine for models of a data set's tokens."""
-    ends = ends_of(data.train, data.tokens)
-    return make_engine(name, ends=ends, pad=_pad(data.tokens), vocabulary=data.num_outputs)
+@runtime_checkable
+class Writer(Protocol):
+    """A module that writes texts (`models.encoder_decoder.TranslationModel`)."""
+
+    def write(self, planes_BPL: Tensor, *, beams: int = 1, each: int = 1, longest: int) -> Tensor:
+        """`[B * each, T]` int64, with padding."""
+        ...
 
 
-def ends_of(samples: Samples, tokens: Tokens | None) -> tuple[int, ...]:
-    """What ends an answer: the tokenizer's mark, and the token that most answers end with.
+def longest_written(data: DataSet) -> int:
+    """How many tokens a model may write about these data."""
+    labels = data.train.labels
+    assert labels is not None, "training data have texts to be written"
+    return int((labels >= 0).sum(-1).max()) + MARGIN
 
-    (A chat template may end its turns with another mark than the tokenizer's.)
+
+def texts_by(
+    module: nn.Module,
+    samples: Samples,
+    tokens: Tokens,
+    *,
+    longest: int,
+    device: torch.device,
+    beams: int = 1,
+) -> list[str]:
+    """What a model writes about each sample, in the order of the samples."""
+    found: dict[int, str] = {}
+    for rows, texts in written_by(
+        module, samples.inputs, tokens, longest=longest, device=device, beams=beams
+    ):
+        found |= {row: of_row[0] for row, of_row in zip(rows, texts, strict=True)}
+    return [found[row] for row in range(len(samples))]
+
+
+def written_by(
+    module: nn.Module,
+    inputs_NPL: Tensor,
+    tokens: Tokens,
+    *,
+    longest: int,
+    device: torch.device,
+    beams: int,
+    each: int = 1,
+    done: Collection[int] = (),
+) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """Rows and `each` texts of each, batch by batch; texts of like length are written together.
+
+    Which rows share a batch depends on the inputs alone, and batches whose rows are all in `done`
+    are left out; so the texts are the same whether or not some were written before.
     """
-    own = None if tokens is None else tokens.tokenizer.eos_token_id
-    ends = set() if own is None else {int(own)}
-    labels = samples.labels
-    if labels is not None and labels.ndim == 2:
-        asked_NL = labels != IGNORED
-        places = torch.arange(labels.shape[1])
-        last_N = torch.where(asked_NL, places, -1).max(dim=1).values
-        final_N = labels[torch.arange(len(labels)), last_N.clamp(min=0)]
-        ((token, often),) = Counter(final_N[last_N >= 0].tolist()).most_common(1) or [(0, 0)]
-        starts_late = bool((asked_NL.int().argmax(1) > 0).float().mean() >= _OFTEN)
-        if often >= _OFTEN * len(labels) and starts_late:
-            ends.add(int(token))
-    return tuple(sorted(ends))
-
-
-def _pad(tokens: Tokens | None) -> int:
-    return 0 if tokens is None else tokens.pad
+    assert isinstance(module, Writer), "a model of this task writes"
+    module = module.to(device)
+    was_training = module.training
+    module.eval()
+    order = torch.argsort(inputs_NPL[:, MASK].sum(-1), descending=True, stable=True)
+    try:
+        for rows in torch.split(order, BATCH):
+            if done and all(row in done for row in rows.tolist()):
+                continue
+            ids = module.write(inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest)
+            said = tokens.decode(ids.tolist())
+            yield rows.tolist(), [said[i : i + each] for i in range(0, len(said), each)]
+    finally:
+        module.train(was_training)
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Exam:
-    """Prompts of the test data with the answers that stand behind them.
+class Texts:
+    """What the models write about the test data, greedily, for tasks that are judged by it.
 
     Args:
-        prompts: int64 tokens of each.
-        references: the (last) answer of each, as text.
-        tokens: makes texts of tokens.
-        engine: lets models write.
-        most: tokens of the longest answer; nobody writes more.
+        shop: the run. For tasks without a `judged_by` nothing is written.
     """
 
-    prompts: Sequence[Tensor]
-    references: Sequence[str]
-    tokens: Tokens
-    engine: Engine
-    most: int
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._by: dict[str, dict[str, list[str]]] = {}
+        self._known: dict[str, list[str]] = {}
 
-    def answers(self, model: nn.Module) -> list[str]:
-        """What a model writes behind each prompt, always the most probable token."""
-        sampling = Sampling(max_new_tokens=self.most, temperature=0)
-        said = self.engine.write(model, self.prompts, sampling, seed=0)
-        return [_text(self.tokens, ids) for ids in said.texts()]
+    def write(self, which: str, name: str, source: object) -> None:
+        """Let one model write; weights that were seen before (best is last) are not asked again."""
+        shop, data = self._shop, self._shop.experiment.data
+        if not shop.experiment.task.judged_by:
+            return
+        module = source.model if isinstance(source, ModuleTeacher) else source
+        if not isinstance(module, nn.Module) or not isinstance(module, Writer):
+            raise RecipeError(
+                f"The test data are judged by {shop.experiment.task.judged_by} of what models "
+                f"write, and {type(source).__name__} does not write; use an encoder-decoder."
+            )
+        assert data.tokens is not None, "data of texts have a tokenizer"
+        key = module_digest(module)
+        if key not in self._known:
+            self._known[key] = texts_by(
+                module,
+                data.test,
+                data.tokens,
+                longest=longest_written(data),
+                device=shop.runtime.device,
+            )
+        self._by.setdefault(which, {})[name] = self._known[key]
 
-    def questions(self) -> list[str]:
-        """The prompts as text."""
-        return [_text(self.tokens, prompt.tolist()) for prompt in self.prompts]
-
-    def scores(self, answers: Sequence[str]) -> dict[str, float]:
-        """ROUGE-L and exact match of answers."""
+    def scores(self, which: str) -> dict[str, dict[str, float]]:
+        """By model: BLEU, chrF, and how long the texts are beside the references."""
         return {
-            "rouge_l": rouge_l(answers, self.references),
-            "exact_match": exact_match(answers, self.references),
+            name: translation_scores(texts, self._references())
+            for name, texts in self._by.get(which, {}).items()
         }
 
+    def save(self, path: Path) -> None:
+        """One line a test text: what was read, the reference, and what each model wrote."""
+        data, written = self._shop.experiment.data, self._by.get("selected", {})
+        if not written:
+            return
+        assert data.tokens is not None
+        sources = data.tokens.texts(data.test.inputs[:, :2].numpy())
+        lines = [
+            {"id": sample, "source": source, "reference": reference}
+            | {name: texts[row] for name, texts in written.items()}
+            for row, (sample, source, reference) in enumerate(
+                zip(data.test.ids.tolist(), sources, self._references(), strict=True)
+            )
+        ]
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
-def exam_of(data: DataSet, *, count: int) -> Exam | None:
-    """The first `count` test samples that have a prompt; `None` where none has.
-
-    Plain texts have none, and rows that are packed with several texts are not taken apart.
-    """
-    test, tokens = data.test, data.tokens
-    labels = test.labels
-    if tokens is None or labels is None or labels.ndim != 2 or count < 1:
-        return None
-    if test.inputs.ndim != 3 or test.inputs.shape[1] > PLACES:
-        return None
-    prompts: list[Tensor] = []
-    references: list[list[int]] = []
-    for planes, asked in zip(test.inputs, labels, strict=True):
-        places = (asked != IGNORED).nonzero()[:, 0].tolist()
-        if not places or places[0] == 0:
-            continue
-        start = next(p for p in reversed(places) if p - 1 not in places)  # of the last answer
-        prompts.append(planes[0, : start + 1].long())
-        references.append(asked[start : places[-1] + 1].tolist())
-        if len(prompts) == count:
-            break
-    if not prompts:
-        return None
-    return Exam(
-        prompts=prompts,
-        references=[_text(tokens, ids) for ids in references],
-        tokens=tokens,
-        engine=engine_of(data),
-        most=max(map(len, references)),
-    )
-
-
-def can_write(model: nn.Module) -> bool:
-    """Whether a model is a language model of Transformers, or holds one."""
-    try:
-        writer_in(model)
-    except ModelError:
-        return False
-    return True
-
-
-def transcript(exam: Exam, answers: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Prompt, reference and everyone's answer, one record a prompt."""
-    rows = zip(exam.questions(), exam.references, strict=True)
-    return [
-        {
-            "prompt": prompt,
-            "reference": reference,
-            **{name: said[number] for name, said in answers.items()},
-        }
-        for number, (prompt, reference) in enumerate(rows)
-    ]
-
-
-def _text(tokens: Tokens, ids: Sequence[int]) -> str:
-    text = tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
-    assert isinstance(text, str), "one row of tokens is one text"
-    return text.strip()
+    def _references(self) -> list[str]:
+        data = self._shop.experiment.data
+        assert data.references is not None, "data of pairs keep the texts to be written"
+        return [data.references[sample] for sample in data.test.ids.tolist()]

@@ -102,21 +102,17 @@ def _seeds(results: Results) -> str:
 
 
 def _training(run: RunFolder, results: Results) -> str:
-    curves = role_curves(
-        run.history,
-        split="validation",
-        metric=results.primary,
-        higher_is_better=results.higher_is_better,
-    )
+    metric, up = results.selection()
+    curves = role_curves(run.history, split="validation", metric=metric, higher_is_better=up)
     lines = [
         f"| {wording.role_name(curve.role)} | `{text_line(np.array(_thin(curve.mean)))}` "
-        f"| {wording.score(curve.mean[-1], metric=results.primary)} |"
+        f"| {wording.score(curve.mean[-1], metric=metric)} |"
         for curve in curves
         if curve.mean
     ]
     if not lines:
         return ""
-    head = f"| {wording.metric_name(results.primary)} on the validation data | epochs → | last |"
+    head = f"| {wording.metric_name(metric)} on the validation data | epochs → | last |"
     return "\n".join([head, "|:--|:--|--:|", *lines])
 
 

@@ -120,8 +120,8 @@ def _made(*charts: Chart | None) -> list[Chart]:
 
 
 def _curve_charts(run: RunFolder, results: Results) -> list[Chart]:
-    up = results.higher_is_better
-    primary = results.primary or _first_metric(run)
+    selected_by, up = results.selection()
+    primary = selected_by or _first_metric(run)
     scores = role_curves(
         run.history,
         split="validation",

@@ -132,6 +132,8 @@ class Results(_Record):
     task: str = ""
     primary: str = ""
     higher_is_better: bool = True
+    selected_by: str = ""
+    selected_higher_is_better: bool = True
     seeds: tuple[int, ...] = ()
     models: dict[str, ModelResult] = {}
     verdict: Verdict | None = None
@@ -140,6 +142,12 @@ class Results(_Record):
     command: Text = ""
     created: Text = ""
     warnings: tuple[str, ...] = ()
+
+    def selection(self) -> tuple[str, bool]:
+        """The metric on the validation data that epochs are chosen by, and its direction."""
+        if self.selected_by:
+            return self.selected_by, self.selected_higher_is_better
+        return self.primary, self.higher_is_better
 
     def roles(self) -> tuple[str, ...]:
         """The roles that have figures: teacher, scratch, distilled, then any others."""

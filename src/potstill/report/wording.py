@@ -20,6 +20,8 @@ _FRACTIONS = (
     "auroc",
 )
 _NAMES = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "f1": "F1",
     "ece": "Calibration error (ECE)",
     "f1_macro": "Macro F1",

@@ -16,6 +16,9 @@ MASK = 1
 PLACES = 2
 """Of language models, the plane that counts from 0 within each of several texts in one row."""
 
+PAIRED = 4
+"""How many planes pairs of a text read and a text written have: tokens and mask, twice."""
+
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """The planes in order, as Transformers and exported files call them."""
 
@@ -23,13 +26,16 @@ Planes = TypeVar("Planes", Tensor, NDArray[np.generic])
 
 
 def lengths_of(planes_BPL: Tensor) -> Tensor:
-    """`[B]` int64: how many tokens each text has."""
+    """`[B]` int64: how many tokens each text has; of pairs of planes, the longer of both texts."""
+    if planes_BPL.shape[1] == PAIRED:
+        return planes_BPL[:, MASK::2].long().sum(-1).amax(1)
     return planes_BPL[:, MASK].long().sum(-1)
 
 
 def trimmed(planes_BPL: Planes) -> Planes:
     """The same texts, padded on the right, without the padding that none of them needs; a view."""
-    longest = int(planes_BPL[:, MASK].sum(-1).max())
+    masks = slice(MASK, None, 2) if planes_BPL.shape[1] == PAIRED else slice(MASK, MASK + 1)
+    longest = int(planes_BPL[:, masks].sum(-1).max())
     return planes_BPL[:, :, : max(1, longest)]
 
 

@@ -13,7 +13,7 @@ from potstill.errors import RecipeError
 from potstill.functional.tokens import IGNORED
 from potstill.measure.texts import exact_match, rouge_l
 from potstill.pipeline import Pipeline
-from potstill.pipeline.writing import ends_of, exam_of
+from potstill.pipeline.examining import ends_of, exam_of
 from potstill.recipe import load, parse
 
 from .pairs import save_pairs

@@ -76,6 +76,27 @@ def read(request: Request) -> Raw:
         return read_parts(parts, request=request, name=name)
 
 
+def read_tables(options: Options) -> tuple[str, dict[str, dict[str, list[object]]]]:
+    """The parts that `path:` or `files:` name, column by column, and a name for all.
+
+    Columns within columns are called with a dot.
+    """
+    need("datasets", extra="data")
+    path, files = options.text("path"), options.mapping("files")
+    if (path is None) == (not files):
+        raise RecipeError("The data need either `path:` or `files: {train: ...}`.")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, _quietly():
+        if path is None:
+            name, loaded = "files", _from_files(files, options, cache=cache)
+        else:
+            name, loaded = Path(path).name, _from_path(path, options, cache=cache)
+        parts = _named_parts(loaded, options.mapping("splits"))
+        tables = {
+            part: dataset.flatten().with_format("arrow")[:] for part, dataset in parts.items()
+        }
+        return name, {part: table.to_pydict() for part, table in tables.items()}
+
+
 def _from_path(path: str, options: Options, *, cache: str) -> "DatasetDict":
     """All splits of a hub id, a file or a folder."""
     local = Path(path).expanduser()

@@ -156,6 +156,17 @@ def test_rows_without_a_partner_have_no_loss_and_no_gradient() -> None:
         assert gradient[12].any()
 
 
+def test_without_a_common_stretch_of_text_there_is_nothing_to_learn() -> None:
+    none = torch.zeros(0, 1).long()
+    taught = fc.foreign(logits(fc.M, fc.V, seed=2))
+    taught = replace(taught, spans=type(taught.spans)(none, none, none, none))
+    for term in (L.CrossTokenizerKD(), L.ULD()):
+        value, gradient = evaluate(term, logits(fc.N, fc.C, seed=1), taught)
+
+        assert float(value) == 0
+        assert not gradient.any()
+
+
 def test_a_student_that_knows_all_the_teacher_says_has_no_loss() -> None:
     same = logits(5, 5, seed=1)
     spans = [((i,), (i,), (i,), (i,)) for i in range(5)]

@@ -12,11 +12,11 @@ from potstill.losses.objective import Weighted
 from potstill.models import (
     PURPOSES,
     ModelConfig,
+    calibrated_config,
     create_model,
     language_student_config,
-    shrunken_config,
 )
-from potstill.models.language_students import TEXTS as CALIBRATION
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -229,7 +229,13 @@ def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfi
     if recipe.task == "causal_lm":
         rows = data.train.inputs[:CALIBRATION]
         return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
-    return shrunken_config(config, spec.options)
+    return calibrated_config(
+        config,
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

@@ -108,16 +108,12 @@ class Workshop:
         )
 
     def _batch_size(self) -> int:
+        if self.experiment.task.kind == "tokens":  # as many as a step of training holds in memory
+            settings = self.experiment.learning.settings
+            return max(1, settings.batch_size // settings.accumulate)
         if self.experiment.data.tokens is None:
             return EVALUATION_BATCH
         return TEXT_BATCHES.get(self.runtime.device.type, TEXT_BATCH)
-
-    def _evaluated_together(self) -> int:
-        """How many samples; of language models as many as a step of training holds in memory."""
-        if self.experiment.task.kind == "tokens":
-            settings = self.experiment.learning.settings
-            return max(1, settings.batch_size // settings.accumulate)
-        return TEXT_BATCH if self.experiment.data.tokens else EVALUATION_BATCH
 
     def warn(self, text: str) -> None:
         """Say something loudly: now, in `results.json` and in the report."""

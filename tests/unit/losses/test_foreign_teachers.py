@@ -156,6 +156,24 @@ def test_rows_without_a_partner_have_no_loss_and_no_gradient() -> None:
         assert gradient[12].any()
 
 
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+def test_texts_may_count_differently(lazy: bool) -> None:
+    student, teacher = logits(fc.N, fc.C, seed=1), logits(fc.M, fc.V, seed=2)
+    weights = torch.where(torch.arange(fc.N) < 8, 0.25, 2.0)  # no span crosses row 8
+    leaf, head = student.clone().requires_grad_(), nn.Linear(fc.C, fc.C, bias=False)
+    nn.init.eye_(head.weight)
+    made = LazyLogits(leaf, head, chunk_rows=3) if lazy else Logits(leaf)
+
+    value = L.CrossTokenizerKD()(
+        Signals(made), Signals(fc.foreign(teacher)), Target(fc.N, weights=weights)
+    )
+    (gradient,) = torch.autograd.grad(value.total, leaf)
+
+    _, plain = evaluate(L.CrossTokenizerKD(), student, fc.foreign(teacher))
+    torch.testing.assert_close(gradient, plain * weights[:, None], rtol=1e-5, atol=1e-6)
+    assert float(value.count) == pytest.approx(float(weights.sum()))
+
+
 def test_without_a_common_stretch_of_text_there_is_nothing_to_learn() -> None:
     none = torch.zeros(0, 1).long()
     taught = fc.foreign(logits(fc.M, fc.V, seed=2))

@@ -21,7 +21,8 @@ from torch import Tensor
 from potstill.errors import HandshakeError
 from potstill.functional.foreign import Joined
 from potstill.functional.reductions import upcast
-from potstill.losses.rows import ForeignRows, RowTerm
+from potstill.losses.others import ForeignRows
+from potstill.losses.rows import RowTerm
 from potstill.protocols import Needs
 from potstill.signals import AnyLogits, CommonTokens, ForeignLogits, LazyLogits, Logits, Target
 

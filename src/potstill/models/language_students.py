@@ -28,9 +28,6 @@ from potstill.models.language_slices import sliced, smaller
 from potstill.models.options import nearest, read_options
 from potstill.models.shrunken import kept_layers, shrunken_config
 
-TEXTS = 256
-"""So many training rows say what is important."""
-
 KEEPS = ("every_other", "first", "influence")
 _SIZES = ("width", "ffn", "heads")
 

@@ -114,10 +114,7 @@ def make_plan(experiment: Experiment) -> Plan:
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
     data = experiment.data
-    given = experiment.teacher.module if isinstance(experiment.teacher, GivenTeacher) else None
-    words = vocabulary_report(
-        data, experiment.student.make(0), teacher, [] if given is None else [given]
-    )
+    words = vocabulary_report(data, student, teacher, _modules(experiment))
     return Plan(
         name=experiment.name,
         device=str(runtime.device),
@@ -143,6 +140,7 @@ def make_plan(experiment: Experiment) -> Plan:
                 batch=_feed(experiment, experiment.learning, None).batch(0, 0),
                 step_ms=(without, taught),
             ),
+            *([] if words is None else words.lines()),
         ),
     )
 

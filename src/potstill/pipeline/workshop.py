@@ -108,6 +108,9 @@ class Workshop:
         )
 
     def _batch_size(self) -> int:
+        if self.experiment.task.kind == "tokens":  # as many as a step of training holds in memory
+            settings = self.experiment.learning.settings
+            return max(1, settings.batch_size // settings.accumulate)
         if self.experiment.data.tokens is None:
             return EVALUATION_BATCH
         return TEXT_BATCHES.get(self.runtime.device.type, TEXT_BATCH)

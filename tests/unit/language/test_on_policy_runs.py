@@ -15,8 +15,7 @@ from potstill.measure.texts import exact_match, rouge_l
 from potstill.pipeline import Pipeline
 from potstill.pipeline.examining import ends_of, exam_of
 from potstill.recipe import load, parse
-
-from .pairs import save_pairs
+from potstill.testing.pairs import save_pairs
 
 
 def small(layers: int, width: int) -> dict[str, object]:

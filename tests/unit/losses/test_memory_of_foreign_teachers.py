@@ -34,7 +34,7 @@ def test_less_than_a_third_of_the_logits_is_ever_held(term: L.RowTerm, monkeypat
     monkeypatch.setattr(L.chunks, "_LEAST_BYTES", 2**19)
     monkeypatch.setitem(L.chunks._BLOCK_ELEMENTS, "cpu", 2**15)
     monkeypatch.setitem(L.foreign._CHUNK_ELEMENTS, "cpu", 2**15)
-    monkeypatch.setitem(L.sampled._CHUNK_ELEMENTS, "cpu", 2**15)
+    monkeypatch.setitem(L.drawn._CHUNK_ELEMENTS, "cpu", 2**15)
     torch.manual_seed(0)
     is_foreign = isinstance(term, L.foreign.ForeignTerm)
     width = TEACHER_CLASSES if is_foreign else CLASSES

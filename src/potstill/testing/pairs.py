@@ -1,4 +1,4 @@
-"""Made-up instructions with one right answer each, saved as people have them."""
+"""Made-up instructions with one right answer each, saved as people have them: jsonl files."""
 
 import json
 import random
@@ -8,7 +8,7 @@ NAMES = ("ada", "bo", "cy", "dan", "eve", "flo", "gus", "hal")
 
 
 def pair(chance: random.Random) -> dict[str, str]:
-    """A list to turn around, to double, or to sort, or a small sum."""
+    """A question and its answer: a list to turn around, to double or to sort, or a small sum."""
     names = chance.sample(NAMES, chance.randint(2, 4))
     listed = " ".join(names)
     match chance.randrange(4):
@@ -24,7 +24,7 @@ def pair(chance: random.Random) -> dict[str, str]:
 
 
 def save_pairs(folder: Path, *, train: int = 256, test: int = 40) -> dict[str, str]:
-    """Files by part."""
+    """Write so many pairs (columns `question` and `answer`); the files by part."""
     files = {}
     for seed, (part, count) in enumerate({"train": train, "test": test}.items()):
         chance = random.Random(seed)

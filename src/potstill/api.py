@@ -28,7 +28,7 @@ from potstill.tasks import (
     Embedding,
     MultiLabel,
     Regression,
-    Seq2Seq,
+    Tagging,
 )
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
@@ -46,7 +46,6 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "single_label": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
-    "tokens": CausalLM,
     "embedding": Embedding,
 }
 
@@ -88,7 +87,7 @@ def distill(
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _TASKS[chosen.target_kind.value]() if chosen.references is None else Seq2Seq()
+    task = _task(chosen)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
@@ -98,7 +97,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-        export=("hf",) if task.kind == "tokens" else ("onnx",),
+        export=("hf",) if task.name == "causal_lm" else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
         sequences=sequences,
@@ -186,7 +185,7 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _TASKS[chosen.target_kind.value]()
+    task = _task(chosen)
     source = _given(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
@@ -246,6 +245,14 @@ def label_recipe(
     where = None if out is None else str(out)
     experiment = build(read, trust=trust)
     return label_experiment(experiment, folder, where=where, layers=layers, progress=progress)
+
+
+def _task(data: DataSet) -> Task:
+    if data.target_kind.value != "tokens":
+        return _TASKS[data.target_kind.value]()
+    if data.references is not None:
+        return Seq2Seq()
+    return CausalLM() if data.classes is None else Tagging(data.classes)
 
 
 def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:

@@ -65,6 +65,7 @@ from potstill.tasks import (
     MultiLabel,
     Regression,
     Seq2Seq,
+    Tagging,
 )
 from potstill.teachers import (
     ApiTeacher,
@@ -86,7 +87,12 @@ _TASKS: dict[str, type[Task]] = {
     "regression": Regression,
     "embedding": Embedding,
 }
-_KINDS = {"classification": "single_label", "causal_lm": "tokens", "seq2seq": "tokens"}
+_KINDS = {
+    "classification": "single_label",
+    "causal_lm": "tokens",
+    "seq2seq": "tokens",
+    "tagging": "tags",
+}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -154,6 +160,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         return Seq2Seq(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "tagging":
+        return Tagging(data.classes or ())
     return _TASKS[recipe.task]()
 
 
@@ -230,7 +238,7 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.kind == "tokens" else "onnx"
+    usual = "hf" if task.name == "causal_lm" else "onnx"
     return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
 
 

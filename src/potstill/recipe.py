@@ -336,7 +336,13 @@ class Recipe(_Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     task: Literal[
-        "classification", "multi_label", "regression", "causal_lm", "seq2seq", "embedding"
+        "classification",
+        "multi_label",
+        "regression",
+        "tagging",
+        "embedding",
+        "seq2seq",
+        "causal_lm",
     ] = "classification"
     data: DataSpec
     teacher: TeacherSpec

@@ -3,6 +3,15 @@
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, MultiLabel, Regression
+from potstill.tasks.tagging import Tagging
 from potstill.tasks.translation import Seq2Seq
 
-__all__ = ["CausalLM", "Classification", "Embedding", "MultiLabel", "Regression", "Seq2Seq"]
+__all__ = [
+    "CausalLM",
+    "Classification",
+    "Embedding",
+    "MultiLabel",
+    "Regression",
+    "Seq2Seq",
+    "Tagging",
+]

@@ -10,7 +10,14 @@ from potstill.generation import EngineName, Sampling
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import PURPOSES, ModelConfig, create_model, shrunken_config
+from potstill.models import (
+    PURPOSES,
+    ModelConfig,
+    calibrated_config,
+    create_model,
+    language_student_config,
+)
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -26,6 +33,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
     Use,
 )
+from potstill.pipeline.tokenising import OtherTokens
 from potstill.protocols import LogitKind, Task
 from potstill.recipe import (
     CodecSpec,
@@ -69,8 +77,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _task(recipe)
     data = build_data(recipe, trust=trust)
+    task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
         name=recipe.name,
@@ -78,7 +86,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         task=task,
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_student_config(recipe, data), trust=trust),
+        student=made_model(_student_config(recipe, data, trust=trust), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -96,10 +104,10 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     )
 
 
-def _task(recipe: Recipe) -> Task:
+def _task(recipe: Recipe, data: DataSet) -> Task:
     reduction = recipe.distill.reduction
     if recipe.task == "causal_lm":
-        return CausalLM(reduction=reduction)
+        return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
     return _TASKS[recipe.task]()
@@ -210,7 +218,7 @@ def _config(
     )
 
 
-def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
+def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
         return _config(spec, data, recipe.task)
@@ -220,12 +228,24 @@ def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data, recipe.task), spec.options)
+    config = _config(teacher, data, recipe.task)
+    if recipe.task == "causal_lm":
+        rows = data.train.inputs[:CALIBRATION]
+        return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
+    return calibrated_config(
+        config,
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
     """That of the first model of Transformers, teacher before student."""
     models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    if recipe.teacher.model is not None and recipe.teacher.tokenizer is not None:
+        models = [recipe.student.model]  # the teacher's tokens are its own
     for model in models:
         if model.source == "hf" and model.name:
             return {
@@ -324,12 +344,13 @@ def _module(
     model = spec.model
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
+    other = _other_tokens(spec, task)
     config = ModelConfig(
         source=model.source,
         name=model.name,
         options=options,
         input_shape=data.input_shape,
-        num_outputs=outputs or data.num_outputs,
+        num_outputs=outputs or (data.num_outputs if other is None else other.vocabulary.size),
         purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
@@ -341,9 +362,11 @@ def _module(
             "Give `teacher.train`, or weights with `source: file`."
         )
     module = made.make(0)
-    teacher: Teacher = ModuleTeacher(module, task)
+    teacher: Teacher = ModuleTeacher(module, task if other is None else other.task)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
+    if other is not None:
+        teacher = other.around(teacher, data)
     return GivenTeacher(
         teacher=teacher,
         name=made.name,
@@ -351,6 +374,20 @@ def _module(
         module=module,
         config=config,
     )
+
+
+def _other_tokens(spec: MemberSpec, task: Task) -> OtherTokens | None:
+    if spec.tokenizer is None:
+        if spec.markers:
+            raise RecipeError("`teacher.markers` is for teachers with a `tokenizer` of their own.")
+        return None
+    if spec.train is not None:
+        raise RecipeError(
+            "A teacher with a `tokenizer` of its own cannot be trained in the run, whose data are "
+            "in the student's tokens; give a trained one, or leave `teacher.tokenizer` out."
+        )
+    fetch = spec.model.options.get("pretrained") is True
+    return OtherTokens.load(spec.tokenizer, fetch=fetch, markers=spec.markers, task=task)
 
 
 def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:

@@ -165,6 +165,14 @@ class MemberSpec(_Strict):
     label_map: tuple[int, ...] | None = Field(
         None, description="For each of the student's classes the teacher's number."
     )
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or hub id, of a language model with other tokens than the student.",
+    )
+    markers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Special tokens of the student, and the teacher's in their place.",
+    )
 
 
 class LookSpec(_Strict):
@@ -180,6 +188,14 @@ class TeacherSpec(_Strict):
     model: ModelSpec | None = None
     train: LearnSpec | None = None
     label_map: tuple[int, ...] | None = None
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or hub id, of a language model with other tokens than the student.",
+    )
+    markers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Special tokens of the student, and the teacher's in their place.",
+    )
     ensemble: tuple[MemberSpec, ...] = ()
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[float, ...] | None = None
@@ -190,7 +206,14 @@ class TeacherSpec(_Strict):
         """The teachers, one or several."""
         if self.model is None:
             return self.ensemble
-        return (MemberSpec(model=self.model, train=self.train, label_map=self.label_map),)
+        own = MemberSpec(
+            model=self.model,
+            train=self.train,
+            label_map=self.label_map,
+            tokenizer=self.tokenizer,
+            markers=self.markers,
+        )
+        return (own,)
 
 
 class StudentSpec(_Strict):

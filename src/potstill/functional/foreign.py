@@ -65,13 +65,17 @@ def bins(
 
 
 def sorted_distance(first_FR: Tensor, second_FS: Tensor) -> Tensor:
-    """`[F]`: Σ |first - second| after sorting each row, the shorter one filled up with zeros."""
-    first_FR = first_FR.sort(dim=-1, descending=True).values
-    second_FS = second_FS.sort(dim=-1, descending=True).values
-    missing = second_FS.shape[-1] - first_FR.shape[-1]
-    first_FR = F.pad(first_FR, (0, max(missing, 0)))
-    second_FS = F.pad(second_FS, (0, max(-missing, 0)))
-    return (first_FR - second_FS).abs().sum(dim=-1)
+    """`[F]`: Σ |first - second| after sorting each row, the shorter one filled up with zeros.
+
+    Args:
+        first_FR: 0 or more.
+        second_FS: likewise.
+    """
+    few_FR, many_FS = sorted((first_FR, second_FS), key=lambda values: values.shape[-1])
+    few_FR = few_FR.sort(dim=-1, descending=True).values
+    most_FR = many_FS.topk(few_FR.shape[-1], dim=-1).values  # the others meet zeros: add them up
+    others_F = (many_FS.sum(dim=-1) - most_FR.sum(dim=-1)).clamp(min=0)
+    return (few_FR - most_FR).abs().sum(dim=-1) + others_F
 
 
 def _log_of_the_others(log_U: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ from torch import Tensor
 from potstill.errors import HandshakeError
 from potstill.functional.foreign import Joined
 from potstill.functional.reductions import upcast
-from potstill.losses.rows import ForeignRows, RowTerm
+from potstill.losses.others import ForeignRows
+from potstill.losses.rows import RowTerm
 from potstill.protocols import Needs
 from potstill.signals import AnyLogits, CommonTokens, ForeignLogits, LazyLogits, Logits, Target
 
-_CHUNK_ELEMENTS = 2**24  # of logits that are looked at together beforehand
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}  # of logits looked at together beforehand
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +186,7 @@ class _Beforehand:
     def _note_slopes(self, links: Links) -> None:
         """The slopes and tokens of rows that go on with a span; changes `links`."""
         spans, common = self._spans, self._teacher.common
-        for part in _parts(len(spans), self._student.num_classes):
+        for part in _parts(spans.student_rows_SA, self._student.num_classes):
             rows_U, their_rows_U = spans.student_rows_SA[part, 0], spans.teacher_rows_SB[part, 0]
             log_UC, log_UV = (
                 _log_probs(logits, rows, self._term.temperature)
@@ -239,7 +240,7 @@ def _of_later(
     said_L = torch.cat(
         [
             _log_probs(logits, rows_L[part], temperature).gather(1, ids_L[part, None])[:, 0]
-            for part in _parts(len(rows_L), logits.num_classes)
+            for part in _parts(rows_L, logits.num_classes)
         ]
         or [torch.zeros(0, device=rows_UA.device)]
     )
@@ -255,6 +256,6 @@ def _log_probs(logits: Logits | LazyLogits, rows_R: Tensor, temperature: float) 
     return F.log_softmax(upcast(values_RC.detach()) / temperature, dim=-1)
 
 
-def _parts(length: int, num_classes: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_ELEMENTS // num_classes)
-    return (slice(start, start + step) for start in range(0, length, step))
+def _parts(rows: Tensor, num_classes: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_ELEMENTS.get(rows.device.type, 2**23) // num_classes)
+    return (slice(start, start + step) for start in range(0, len(rows), step))

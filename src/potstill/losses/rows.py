@@ -13,6 +13,7 @@ from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
+from potstill.losses.others import ForeignRows, first_rows, foreign_rows
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
 from potstill.signals import (
@@ -30,6 +31,9 @@ ONE_OF_MANY = frozenset({"single_label", "tokens"})  # kinds of targets that a s
 ABSENT = torch.empty(0)  # stands for what a term did not ask for
 
 
+AnyRows = Tensor | SparseLogits | ForeignRows
+
+
 class Rows(NamedTuple):
     """What a row-wise term works on; `ABSENT` where the term did not ask.
 
@@ -37,26 +41,9 @@ class Rows(NamedTuple):
     """
 
     student_NC: Tensor
-    teacher: "AnyRows"
+    teacher: AnyRows
     labels: Tensor
     mask_N: Tensor | None
-
-
-class ForeignRows(NamedTuple):
-    """Rows of a teacher with other tokens, as far as they begin at the same byte.
-
-    Args:
-        values_NV: its logits; without meaning where there are none.
-        present_N: bool, where there are.
-        rows_N: int64, which of the student's rows these are.
-    """
-
-    values_NV: Tensor
-    present_N: Tensor
-    rows_N: Tensor
-
-
-AnyRows = Tensor | SparseLogits | ForeignRows
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -144,12 +131,6 @@ class RowTerm(ArithmeticTerm):
             losses_N = losses_N * target.weights
         return Partial(sum_rows(losses_N, rows.mask_N), self.count(target))
 
-    def count(self, target: Target) -> Tensor | int:
-        """The weights of the rows that count; their number, where rows have none."""
-        if target.weights is None or (self.needs().labels and target.labels is None):
-            return super().count(target)
-        return keep_rows(target.weights, target.mask(labels=self.needs().labelled_rows)).sum()
-
 
 def losses_of_rows(term: RowTerm, student_NC: Tensor, teacher: AnyRows, labels: Tensor) -> Tensor:
     """`row_losses` or another form of it, whichever suits the teacher's rows."""
@@ -236,23 +217,6 @@ def _teacher_rows(term: ArithmeticTerm, logits: AnyLogits | None, mask_N: Tensor
             tail_N=keep_rows(logits.tail_N.detach(), mask_N),
         )
     return keep_rows(upcast(_dense(term, logits, of="teacher").detach()), mask_N)
-
-
-def first_rows(logits: ForeignLogits) -> Tensor:
-    """`[N]`: the teacher's row that begins where the student's does; -1 where none does."""
-    spans = logits.spans
-    row_N = spans.student_rows_SA.new_full((logits.num_rows,), -1)
-    return row_N.index_put((spans.student_rows_SA[:, 0],), spans.teacher_rows_SB[:, 0])
-
-
-def foreign_rows(logits: ForeignLogits, row_N: Tensor, which_R: Tensor) -> ForeignRows:
-    """The teacher's logits for some of the student's rows."""
-    row_R = row_N[which_R]
-    with torch.no_grad():
-        inner, index_R = logits.logits, row_R.clamp(min=0)
-        rows = inner.rows(index_R) if isinstance(inner, LazyLogits) else inner
-        values_RV = rows.values_NC if rows is not inner else rows.values_NC[index_R]
-    return ForeignRows(upcast(values_RV.detach()), row_R >= 0, which_R)
 
 
 def _shape(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> tuple[int, ...]:

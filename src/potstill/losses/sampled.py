@@ -6,7 +6,6 @@ it was drawn with. Rows whose token the student did not draw are not counted.
 N rows · C classes · p teacher, q student, y the drawn token.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -17,11 +16,11 @@ from potstill.errors import HandshakeError
 from potstill.functional.divergences import LOG_TINY, log_softened, reverse_kl
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_flag, check_number
-from potstill.losses.rows import ONE_OF_MANY, RowTerm
+from potstill.losses.drawn import DrawnTerm, drawn_with, following, said, said_in_parts
+from potstill.losses.rows import ONE_OF_MANY
 from potstill.protocols import Needs
-from potstill.signals import AnyLogits, LazyLogits, Logits, SparseLogits, Target
+from potstill.signals import AnyLogits, SparseLogits, Target
 
-_CHUNK_ELEMENTS = 2**24  # of logits that are looked at together beforehand
 _DENSE = Needs(
     student_logits=True,
     teacher_logits=True,
@@ -34,114 +33,9 @@ _DENSE = Needs(
 _KEPT = replace(_DENSE, sparse_teacher=True)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class _DrawnTerm(RowTerm):
-    """What both terms share: which rows count, and the clipped ratio."""
-
-    temperature: float = 1.0
-    clip: float | None = None
-
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
-        if self.clip is not None:
-            check_number(self, "clip", self.clip, above=0, below=1)
-
-    def count(self, target: Target) -> Tensor | int:
-        """The rows whose token was drawn."""
-        if target.labels is None:
-            return 0
-        drawn_N, mask_N = ~_drawn(self, target).isnan(), target.valid
-        counts_N = drawn_N if mask_N is None else drawn_N & mask_N
-        return counts_N.sum() if target.weights is None else target.weights[counts_N].sum()
-
-    @abstractmethod
-    def losses(
-        self,
-        student_NC: Tensor,
-        teacher: Tensor | SparseLogits,
-        labels_N: Tensor,
-        drawn_N: Tensor,
-        returns_N: Tensor | None,
-    ) -> Tensor:
-        """The loss of each row, `[N]`; where `drawn_N` is NaN anything.
-
-        Args:
-            student_NC: logits, with gradient.
-            teacher: logits, or the classes that it kept.
-            labels_N: the drawn tokens.
-            drawn_N: the log-probabilities that they were drawn with.
-            returns_N: what `returns` gave.
-        """
-
-    def returns(
-        self, student: AnyLogits, teacher: AnyLogits | None, target: Target
-    ) -> Tensor | None:
-        """`[N]`: what follows from each row in the rest of its answer; `None` if not asked."""
-        return None
-
-    @final
-    def beside(self, student: AnyLogits, teacher: AnyLogits | None, target: Target) -> RowTerm:
-        """As in `RowTerm`: this term, knowing how likely the tokens were and what followed."""
-        if target.labels is None:
-            return self
-        drawn_N = _drawn(self, target)
-        with torch.no_grad():
-            returns_N = self.returns(student, teacher, target)
-        return _Known(term=self, drawn_N=drawn_N, returns_N=returns_N)
-
-    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
-        """As in `RowTerm`, of tokens drawn by the student as it is, after which nothing follows."""
-        log_N = _said(log_softened(student_NC.detach(), self.temperature), labels)
-        return self.losses(student_NC, teacher_NC, labels, log_N, None)
-
-    def _surrogate(self, log_N: Tensor, drawn_N: Tensor, advantage_N: Tensor) -> Tensor:
-        """`[N]`: -ratio · advantage, with the ratio clipped as in PPO."""
-        ratio_N = (log_N - drawn_N).exp()
-        gain_N = ratio_N * advantage_N
-        if self.clip is not None:
-            near_N = ratio_N.clamp(1 - self.clip, 1 + self.clip)
-            gain_N = torch.minimum(gain_N, near_N * advantage_N)
-        return -gain_N
-
-
-@final
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class _Known(RowTerm):
-    """A term with what is known of its rows beside their logits."""
-
-    term: _DrawnTerm
-    drawn_N: Tensor
-    returns_N: Tensor | None
-
-    @property
-    def name(self) -> str:
-        return self.term.name
-
-    def needs(self) -> Needs:
-        return self.term.needs()
-
-    def at(self, rows: slice | Tensor) -> RowTerm:
-        returns_N = None if self.returns_N is None else self.returns_N[rows]
-        return replace(self, drawn_N=self.drawn_N[rows], returns_N=returns_N)
-
-    def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
-        return self._losses(student_NC, teacher_NC, labels)
-
-    def sparse_row_losses(
-        self, student_NC: Tensor, teacher: SparseLogits, labels: Tensor
-    ) -> Tensor:
-        return self._losses(student_NC, teacher, labels)
-
-    def _losses(self, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor) -> Tensor:
-        there_N = ~self.drawn_N.isnan()
-        drawn_N = torch.where(there_N, self.drawn_N, 0)
-        losses_N = self.term.losses(student_NC, teacher, labels, drawn_N, self.returns_N)
-        return torch.where(there_N, losses_N, 0)
-
-
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SampledReverseKL(_DrawnTerm):
+class SampledReverseKL(DrawnTerm):
     r"""Reverse KL by the one token that the student drew: a teacher need only score that token.
 
     Formula: $-T^2 \frac{q_y}{\bar q_y} A$ with $A = \log p_y - \log q_y$ taken as a constant, and
@@ -176,10 +70,10 @@ class SampledReverseKL(_DrawnTerm):
         if isinstance(teacher, SparseLogits):
             taught_N = self._taught_by_kept(teacher, labels_N)
         else:
-            taught_N = _said(log_softened(teacher, self.temperature), labels_N)
-        log_N = _said(log_softened(student_NC, self.temperature), labels_N)
+            taught_N = said(log_softened(teacher, self.temperature), labels_N)
+        log_N = said(log_softened(student_NC, self.temperature), labels_N)
         advantage_N = taught_N.clamp(min=LOG_TINY) - log_N.detach()
-        return self.temperature**2 * self._surrogate(log_N, drawn_N, advantage_N)
+        return self.temperature**2 * self.surrogate(log_N, drawn_N, advantage_N)
 
     def _taught_by_kept(self, teacher: SparseLogits, labels_N: Tensor) -> Tensor:
         """A token that the teacher did not keep has an even share of its tail."""
@@ -199,7 +93,7 @@ class SampledReverseKL(_DrawnTerm):
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MiniLLM(_DrawnTerm):
+class MiniLLM(DrawnTerm):
     r"""Reverse KL of whole answers: each step summed exactly, what follows from it by sampling.
 
     Formula: $T^2 [\mathrm{KL}(q \,\|\, p)_t - \frac{q_y}{\bar q_y} R_{t+1}]$ with
@@ -226,7 +120,7 @@ class MiniLLM(_DrawnTerm):
     normalise: bool = True
 
     def __post_init__(self) -> None:
-        _DrawnTerm.__post_init__(self)
+        DrawnTerm.__post_init__(self)
         check_number(self, "gamma", self.gamma, at_least=0, at_most=1)
         check_flag(self, "normalise", self.normalise)
 
@@ -247,8 +141,8 @@ class MiniLLM(_DrawnTerm):
         student_log_NC = log_softened(student_NC, self.temperature)
         losses_N = reverse_kl(student_log_NC, log_softened(teacher, self.temperature))
         if returns_N is not None:
-            log_N = _said(student_log_NC, labels_N)
-            losses_N = losses_N + self._surrogate(log_N, drawn_N, returns_N)
+            log_N = said(student_log_NC, labels_N)
+            losses_N = losses_N + self.surrogate(log_N, drawn_N, returns_N)
         return self.temperature**2 * losses_N
 
     def returns(
@@ -257,9 +151,9 @@ class MiniLLM(_DrawnTerm):
         """As in the class: R_{t+1} of each row, 0 at the end of an answer."""
         assert target.labels is not None
         labels_N = target.labels.clamp(min=0)
-        taught_N = _said_in_parts(self, teacher, labels_N).clamp(min=LOG_TINY)
-        gained_N = taught_N - _said_in_parts(self, student, labels_N)
-        counts_N = ~_drawn(self, target).isnan()
+        taught_N = said_in_parts(self, teacher, labels_N).clamp(min=LOG_TINY)
+        gained_N = taught_N - said_in_parts(self, student, labels_N)
+        counts_N = ~drawn_with(self, target).isnan()
         if target.valid is not None:
             counts_N &= target.valid
         gained_N = torch.where(counts_N, gained_N, 0)
@@ -267,63 +161,3 @@ class MiniLLM(_DrawnTerm):
         if samples_N is None:
             samples_N = torch.arange(target.num_rows, device=gained_N.device)
         return following(gained_N, counts_N, samples_N, self.gamma, normalise=self.normalise)
-
-
-def following(
-    gained_N: Tensor, counts_N: Tensor, samples_N: Tensor, gamma: float, *, normalise: bool
-) -> Tensor:
-    """`[N]`: Σ γ^(t' - t) of what later rows of the same sample gained.
-
-    Args:
-        gained_N: of each row; 0 where it does not count.
-        counts_N: bool, which rows count.
-        samples_N: int64, rising: whose row it is.
-        gamma: from 0 to 1.
-        normalise: divide by the number of rows that are added up.
-    """
-    _, lengths_S = samples_N.unique_consecutive(return_counts=True)
-    starts_S = lengths_S.cumsum(0) - lengths_S
-    place_N = torch.arange(len(samples_N), device=samples_N.device)
-    place_N = place_N - starts_S.repeat_interleave(lengths_S)
-    row_N = torch.arange(len(lengths_S), device=samples_N.device).repeat_interleave(lengths_S)
-    longest = int(lengths_S.max()) if len(lengths_S) else 0
-    size = (len(lengths_S), longest)
-    gained_SL = gained_N.new_zeros(size).index_put((row_N, place_N), gained_N)
-    counts_SL = gained_N.new_zeros(size).index_put((row_N, place_N), counts_N.to(gained_N))
-    sums_SL, many_SL = torch.zeros_like(gained_SL), torch.zeros_like(gained_SL)
-    for step in range(longest - 2, -1, -1):
-        sums_SL[:, step] = gamma * (gained_SL[:, step + 1] + sums_SL[:, step + 1])
-        many_SL[:, step] = counts_SL[:, step + 1] + many_SL[:, step + 1]
-    if normalise:
-        sums_SL = sums_SL / many_SL.clamp(min=1)
-    return sums_SL[row_N, place_N]
-
-
-def _drawn(term: _DrawnTerm, target: Target) -> Tensor:
-    if target.logprobs is None:
-        raise HandshakeError(
-            f"`{term.name}` needs the log-probabilities that the student's tokens were drawn with; "
-            "train it on-policy, or use reverse_kl."
-        )
-    return target.logprobs
-
-
-def _said(log_NC: Tensor, labels_N: Tensor) -> Tensor:
-    return log_NC.gather(1, labels_N.clamp(min=0)[:, None])[:, 0]
-
-
-def _said_in_parts(term: _DrawnTerm, logits: AnyLogits | None, labels_N: Tensor) -> Tensor:
-    """`[N]`: log-probabilities of the drawn tokens, some rows at a time."""
-    if not isinstance(logits, Logits | LazyLogits):
-        raise HandshakeError(
-            f"`{term.name}` needs the logits of all the student's tokens on both sides; give a "
-            "teacher with the student's tokens and dense logits, or use sampled_reverse_kl."
-        )
-    step = max(1, _CHUNK_ELEMENTS // logits.num_classes)
-    said: list[Tensor] = []
-    for start in range(0, len(labels_N), step):
-        part = slice(start, start + step)
-        rows = logits.rows(part) if isinstance(logits, LazyLogits) else logits
-        values = rows.values_NC if rows is not logits else rows.values_NC[part]
-        said.append(_said(log_softened(values, term.temperature), labels_N[part]))
-    return torch.cat(said) if said else torch.zeros(0, device=labels_N.device)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill.functional.reductions import upcast
-from potstill.losses.rows import ABSENT, AnyRows, ForeignRows, first_rows, foreign_rows
+from potstill.losses.others import ForeignRows, first_rows, foreign_rows
+from potstill.losses.rows import ABSENT, AnyRows
 from potstill.signals import AnyLogits, ForeignLogits, LazyLogits, Logits, SparseLogits
 
 

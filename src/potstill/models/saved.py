@@ -87,7 +87,7 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     match config.source:
         case "file":
             return _architecture(config)
-        case "hf" if config.purpose == CAUSAL_LM:
+        case "hf" | "shrunken" if config.purpose == CAUSAL_LM:
             return rebuildable_language_model(model, config)
         case "hf":
             return rebuildable_huggingface(model, config)

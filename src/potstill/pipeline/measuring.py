@@ -1,5 +1,6 @@
 """The one reading of the test data, and the figures made of it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,16 +55,18 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
+            said: dict[bytes, Answers] = {}  # what is selected is the last or the best, or both
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
-                module = restored(
-                    shop.experiment.student,
-                    shop.models(role, seed),
-                    num_outputs=shop.num_outputs,
-                    file=file,
-                )
-                found[which][f"{role}_{seed}"] = answers_of(module.to(device), test, task)
-                if exam is not None and which == "selected" and can_write(module):
-                    written[f"{role}_{seed}"] = exam.answers(module)
+                folder = shop.models(role, seed)
+                weights = hashlib.sha256((folder / file).read_bytes()).digest()
+                if weights not in said:
+                    module = restored(
+                        shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
+                    )
+                    said[weights] = answers_of(module.to(device), test, task)
+                    if exam is not None and which == "selected" and can_write(module):
+                        written[f"{role}_{seed}"] = exam.answers(module)
+                found[which][f"{role}_{seed}"] = said[weights]
     selected = found["selected"]
     _keep(shop, selected)
     return {

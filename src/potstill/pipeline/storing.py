@@ -153,6 +153,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
         )
     if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
         return "the objective asks the teacher nothing."
+    if teacher.offers().logits is LogitKind.FOREIGN:
+        return "the teacher has other tokens than the student, which no store holds yet."
     if by_token and experiment.storing.codec is None:
         if experiment.storing.use is Use.AUTO:
             return (

@@ -3,6 +3,7 @@
 All are `Teacher`s.
 """
 
+from potstill.teachers.adapter_off import AdapterOffTeacher
 from potstill.teachers.cross_tokenizer import CrossTokenizer
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
@@ -14,6 +15,7 @@ from potstill.teachers.stored import StoredTeacher
 from potstill.teachers.views import ViewAverage
 
 __all__ = [
+    "AdapterOffTeacher",
     "Combine",
     "CrossTokenizer",
     "Ensemble",

@@ -66,11 +66,11 @@ class CrossTokenizer(Teacher):
         markers: Mapping[str, str] | None = None,
     ) -> None:
         mine, theirs = student_vocabulary, teacher_vocabulary
-        self._teacher, self._theirs = teacher, theirs
+        self._teacher, self._theirs, self.markers = teacher, theirs, dict(markers or {})
         self._common = common_tokens(mine, theirs, markers=markers)
         self._interpreter = Interpreter(mine, theirs, encode=encode, markers=markers)
         self._num_classes = mine.size if num_classes is None else num_classes
-        self._fingerprint = [mine.fingerprint(), theirs.fingerprint(), repr(markers)]
+        self._fingerprint = [mine.fingerprint(), theirs.fingerprint(), repr(self.markers)]
         self._known: dict[tuple[bytes, bytes], Retold] = {}
         marks = (theirs.roles.get("pad"), theirs.roles.get("eos"), 0)
         self._padding = next(mark for mark in marks if mark is not None)
@@ -79,6 +79,11 @@ class CrossTokenizer(Teacher):
     def inner(self) -> Teacher:
         """The teacher that is asked."""
         return self._teacher
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the teacher that is asked."""
+        return self._theirs
 
     def around(self, teacher: Teacher) -> "CrossTokenizer":
         """The same around another form of the teacher."""

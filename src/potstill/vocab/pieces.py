@@ -23,7 +23,7 @@ def reader(spelling: Spelling) -> Callable[[str], bytes]:
         Spelling.BYTE_LEVEL: _byte_level,
         Spelling.SENTENCEPIECE: _sentencepiece,
         Spelling.WORDPIECE: _wordpiece,
-        Spelling.PLAIN: str.encode,
+        Spelling.PLAIN: _plain,
     }[spelling]
 
 
@@ -72,6 +72,10 @@ def _bytes_of_characters() -> dict[str, int]:
 def _sentencepiece(name: str) -> bytes:
     byte = _BYTE.match(name)
     return bytes([int(byte.group(1), 16)]) if byte else name.replace("▁", " ").encode()
+
+
+def _plain(name: str) -> bytes:
+    return name.encode()
 
 
 def _wordpiece(name: str) -> bytes:

@@ -156,6 +156,35 @@ def test_rows_without_a_partner_have_no_loss_and_no_gradient() -> None:
         assert gradient[12].any()
 
 
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+def test_texts_may_count_differently(lazy: bool) -> None:
+    student, teacher = logits(fc.N, fc.C, seed=1), logits(fc.M, fc.V, seed=2)
+    weights = torch.where(torch.arange(fc.N) < 8, 0.25, 2.0)  # no span crosses row 8
+    leaf, head = student.clone().requires_grad_(), nn.Linear(fc.C, fc.C, bias=False)
+    nn.init.eye_(head.weight)
+    made = LazyLogits(leaf, head, chunk_rows=3) if lazy else Logits(leaf)
+
+    value = L.CrossTokenizerKD()(
+        Signals(made), Signals(fc.foreign(teacher)), Target(fc.N, weights=weights)
+    )
+    (gradient,) = torch.autograd.grad(value.total, leaf)
+
+    _, plain = evaluate(L.CrossTokenizerKD(), student, fc.foreign(teacher))
+    torch.testing.assert_close(gradient, plain * weights[:, None], rtol=1e-5, atol=1e-6)
+    assert float(value.count) == pytest.approx(float(weights.sum()))
+
+
+def test_without_a_common_stretch_of_text_there_is_nothing_to_learn() -> None:
+    none = torch.zeros(0, 1).long()
+    taught = fc.foreign(logits(fc.M, fc.V, seed=2))
+    taught = replace(taught, spans=type(taught.spans)(none, none, none, none))
+    for term in (L.CrossTokenizerKD(), L.ULD()):
+        value, gradient = evaluate(term, logits(fc.N, fc.C, seed=1), taught)
+
+        assert float(value) == 0
+        assert not gradient.any()
+
+
 def test_a_student_that_knows_all_the_teacher_says_has_no_loss() -> None:
     same = logits(5, 5, seed=1)
     spans = [((i,), (i,), (i,), (i,)) for i in range(5)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from potstill import losses as L
 from potstill.errors import HandshakeError
-from potstill.losses.sampled import following
+from potstill.losses.drawn import following
 from potstill.signals import LazyLogits, Logits, Signals, SparseLogits, Target
 
 from .cases import C, logits

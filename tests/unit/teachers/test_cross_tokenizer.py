@@ -224,3 +224,35 @@ def test_what_cannot_be_brought_to_the_students_rows_is_refused() -> None:
         wrapped.signals(replace(batch, labels=None))
     with pytest.raises(HandshakeError, match="layers cannot be compared"):
         wrapped.signals(batch, layers=["model.layers.0"])
+
+
+def test_what_is_kept_of_its_rows_is_in_the_students_tokens() -> None:
+    tokenizer = tiny.byte_level()
+    batch = batch_of(tokenizer, tiny.TEXTS)
+    model, wrapped = teacher_of(tokenizer, tokenizer)
+    target = TASK.target(batch)
+
+    found = TASK.digest(wrapped.signals(batch), target)
+
+    with torch.no_grad():
+        plain = TASK.digest(TASK.forward(model, batch), target)
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_text_is_as_likely_as_the_teacher_finds_it() -> None:
+    mine, theirs = tiny.byte_level(), tiny.sentencepiece()
+    batch = batch_of(mine, tiny.TEXTS[:1])
+    _, wrapped = teacher_of(mine, theirs)
+
+    found = TASK.digest(wrapped.signals(batch), TASK.target(batch))
+
+    foreign = wrapped.signals(batch).logits
+    log_probs = foreign.logits.dense().log_softmax(-1)
+    spans = foreign.spans
+    there = spans.teacher_rows_SB >= 0
+    told = log_probs[spans.teacher_rows_SB[there], spans.teacher_ids_SB[there]].sum()
+    covered = torch.zeros(foreign.num_rows, dtype=torch.bool)
+    covered[spans.student_rows_SA[spans.student_rows_SA >= 0]] = True
+    torch.testing.assert_close(found[covered, 0].sum(), -told, rtol=1e-4, atol=1e-3)
+    assert (found[~covered, 0] == torch.tensor(foreign.num_classes).log()).all()
+    assert found[:, 1].max() < foreign.num_classes

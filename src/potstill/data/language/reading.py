@@ -65,7 +65,7 @@ class Layout:
 
 
 def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name: str) -> Raw:
-    """Plain texts by part, as rows of tokens.
+    """Plain texts by part, as rows of tokens; empty ones are left out.
 
     Raises:
         RecipeError: no tokenizer, or options that make no sense.
@@ -73,6 +73,7 @@ def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name
     """
     layout = Layout.parse(request.options)
     how = layout.rows or Rows.BLOCKS
+    parts = {part: [text for text in texts if text.strip()] for part, texts in parts.items()}
     tokenizer = _tokenizer(request.options, parts["train"])
     found = {
         part: encoded_texts(tokenizer, texts, marks=how is not Rows.BLOCKS)
@@ -121,7 +122,7 @@ def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str)
 
 def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: str) -> Raw:
     layout = Layout.parse(request.options)
-    if request.options.given("tokenizer", Mapping):
+    if request.options.mapping_if("tokenizer") is not None:
         raise RecipeError("Chats need the chat template of a tokenizer; give `tokenizer: folder`.")
     tokenizer = _tokenizer(request.options, ())
     found = {}
@@ -187,7 +188,7 @@ def _raw(
 
 def _tokenizer(options: Options, texts: Sequence[str]) -> "PreTrainedTokenizerBase":
     """The one that is named, or trained on the training texts."""
-    wanted = options.given("tokenizer", Mapping)
+    wanted = options.mapping_if("tokenizer")
     if wanted is not None:
         checked = Options(wanted, known=("vocabulary",), owner="`tokenizer:`")
         return train_bpe(texts, vocabulary=checked.whole("vocabulary") or 0)

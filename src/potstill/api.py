@@ -97,7 +97,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-        export=("hf",) if task.name == "causal_lm" else ("onnx",),
+        export=("hf",) if task.name in PURPOSES - {TAGGING} else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
         sequences=sequences,

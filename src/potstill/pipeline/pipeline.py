@@ -116,15 +116,8 @@ class Pipeline:
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (
-            e.student.key,
-            e.learning,
-            e.objective,
-            e.seeds,
-            e.export,
-            e.on_policy,
-            e.sequences,
-        )
+        student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        student += tuple(part for part in (e.on_policy, e.sequences) if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:

@@ -44,7 +44,14 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import CausalLM, Classification, Embedding, MultiLabel, Regression
+from potstill.tasks import (
+    CausalLM,
+    Classification,
+    Embedding,
+    MultiLabel,
+    Regression,
+    Tagging,
+)
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
@@ -58,7 +65,7 @@ _TASKS: dict[str, type[Classification | MultiLabel | Regression | Embedding]] = 
     "regression": Regression,
     "embedding": Embedding,
 }
-_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
+_KINDS = {"classification": "single_label", "causal_lm": "tokens", "tagging": "tags"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -71,8 +78,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _task(recipe)
     data = build_data(recipe, trust=trust)
+    task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
     if isinstance(task, Embedding):
         teacher, student = _encoders(recipe, data, task, trust=trust)
@@ -102,12 +109,14 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     )
 
 
-def _task(recipe: Recipe) -> Task:
+def _task(recipe: Recipe, data: DataSet) -> Task:
     reduction = recipe.distill.reduction
     if recipe.task == "causal_lm":
         return CausalLM(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "tagging":
+        return Tagging(data.classes or ())
     return _TASKS[recipe.task]()
 
 
@@ -115,7 +124,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    texts = options.get("kind") == "text" or recipe.task in ("causal_lm", "tagging")
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
@@ -184,7 +193,7 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.kind == "tokens" else "onnx"
+    usual = "hf" if task.name == "causal_lm" else "onnx"
     return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
 
 

@@ -260,9 +260,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "causal_lm", "embedding"] = (
-        "classification"
-    )
+    task: Literal[
+        "classification", "multi_label", "regression", "tagging", "causal_lm", "embedding"
+    ] = "classification"
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

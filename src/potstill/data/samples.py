@@ -32,6 +32,7 @@ class TargetKind(StrEnum):
     REGRESSION = "regression"
     TOKENS = "tokens"
     EMBEDDING = "embedding"
+    TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
 @final

@@ -3,5 +3,6 @@
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, MultiLabel, Regression
+from potstill.tasks.tagging import Tagging
 
-__all__ = ["CausalLM", "Classification", "Embedding", "MultiLabel", "Regression"]
+__all__ = ["CausalLM", "Classification", "Embedding", "MultiLabel", "Regression", "Tagging"]

@@ -11,6 +11,7 @@ from potstill.build import build
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
+from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
 from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import label_experiment

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from potstill.errors import ModelError, UntrustedCode, need
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hushed import hushed
 from potstill.models.options import refuse_unknown
 from potstill.models.text import TextModel
 
@@ -100,7 +101,8 @@ def build_sentence_encoder(config: ModelConfig, *, trust: bool) -> SentenceEncod
         )
     pooling, normalise = _said(config)
     try:
-        inner = _inner(config, remote_code=remote_code)
+        with hushed():
+            inner = _inner(config, remote_code=remote_code)
     except Exception as error:  # Transformers lets through whatever its parts raise
         if isinstance(error, ModelError):
             raise

@@ -105,10 +105,10 @@ def _check_translation(recipe: Recipe) -> None:
     """What would fail only after hours of training."""
     if recipe.teacher.model is None:
         raise RecipeError("A teacher of `task: seq2seq` is one model; several are not built yet.")
-    if "onnx" in recipe.export:
+    if "onnx" in recipe.export and not {"hf", "auto"} & set(recipe.export):
         raise RecipeError(
-            "`export: [onnx]` does not write encoder-decoders yet; use `export: [hf]`, which "
-            "Transformers opens."
+            "`export: [onnx]` of encoder-decoders writes two files beside the folder that holds "
+            "their tokenizer; ask for `export: [hf, onnx]`."
         )
 
 

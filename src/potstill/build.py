@@ -9,7 +9,14 @@ from potstill.errors import RecipeError
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
-from potstill.models import PURPOSES, ModelConfig, create_model, shrunken_config
+from potstill.models import (
+    PURPOSES,
+    ModelConfig,
+    calibrated_config,
+    create_model,
+    language_student_config,
+)
+from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -83,7 +90,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         task=task,
         data=data,
         teacher=_teacher(recipe.teacher, data, task, trust=trust),
-        student=made_model(_student_config(recipe, data), trust=trust),
+        student=made_model(_student_config(recipe, data, trust=trust), trust=trust),
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
@@ -249,7 +256,7 @@ def _sequences(recipe: Recipe) -> Sequences | None:
     return Sequences(beams=spec.beams, keep=Keep(spec.keep), share=spec.share)
 
 
-def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
+def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:
     spec = recipe.student.model
     if spec.source != "teacher":
         return _config(spec, data, recipe.task)
@@ -259,7 +266,17 @@ def _student_config(recipe: Recipe, data: DataSet) -> ModelConfig:
             "`student.model.source: teacher` cuts the student from the teacher's model, which must "
             "be one model of source hf for texts; name the student's model itself."
         )
-    return shrunken_config(_config(teacher, data, recipe.task), spec.options)
+    config = _config(teacher, data, recipe.task)
+    if recipe.task == "causal_lm":
+        rows = data.train.inputs[:CALIBRATION]
+        return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
+    return calibrated_config(
+        config,
+        spec.options,
+        texts=lambda: data.normalise(data.train.inputs[:CALIBRATION]),
+        frame=data.tokens.frame,
+        trust=trust,
+    )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

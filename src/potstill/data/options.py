@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TypeAlias, TypeVar, final
+from typing import TypeAlias, final
 
 from potstill.errors import RecipeError
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-_Kind = TypeVar("_Kind")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -58,10 +57,10 @@ class Options:
             raise RecipeError(f"{self._owner} needs `{key}:`, {why}.")
         return value
 
-    def given(self, key: str, kind: type[_Kind]) -> _Kind | None:
-        """The value, if it is of that kind; for options that may be written in several ways."""
+    def mapping_if(self, key: str) -> Mapping[str, JSON] | None:
+        """The value if it is a mapping, for options that may also be written as a string."""
         value = self._values.get(key)
-        return value if isinstance(value, kind) else None
+        return value if isinstance(value, Mapping) else None
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """True or false; `default` if absent."""

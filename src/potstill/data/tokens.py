@@ -83,6 +83,20 @@ class Tokens:
         """How many different tokens there are."""
         return len(self._tokenizer)
 
+    def frame(self) -> tuple[int, ...]:
+        """The special tokens around a text; the last one stands after it.
+
+        Raises:
+            DataError: it puts none around texts.
+        """
+        ids = tuple(int(number) for number in self._tokenizer("")["input_ids"])
+        if not ids:
+            raise DataError(
+                "This tokenizer puts no special tokens around a text, and between them an encoder "
+                "is asked about tokens: take one with special tokens, or leave `table` out."
+            )
+        return ids
+
     def padded(self, planes_NPL: NDArray[np.int32], length: int) -> NDArray[np.int32]:
         """The same texts with more padding, `length` positions in all."""
         num_texts, num_planes, had = planes_NPL.shape

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from potstill.data.tokens import Tokens
 from potstill.errors import ExportError, need
+from potstill.models.adapters import has_adapters, merged
 from potstill.runtime.modes import evaluating
 from potstill.runtime.texts import PAIRED
 
@@ -30,8 +31,9 @@ def export_pretrained(
 ) -> Reopened:
     """Write weights, config and tokenizer, open the folder again and compare the logits.
 
-    Equivalent to `model.save_pretrained(folder)` and `tokenizer.save_pretrained(folder)`, with the
-    tokenizer's marks of beginning, end and padding in the config, for `generate`.
+    Equivalent to `model.save_pretrained(folder)` and `tokenizer.save_pretrained(folder)`, with
+    adapters merged and the tokenizer's marks of beginning, end and padding in the config, which
+    `generate` reads.
 
     Args:
         model: of language or translation, whose inner model is of Transformers.
@@ -48,7 +50,7 @@ def export_pretrained(
             f"A {type(model).__name__} is no model of Transformers, so `hf` cannot write it; leave "
             "`hf` out of `export`."
         )
-    written = cast("Any", inner)
+    written = cast("Any", merged(inner) if has_adapters(inner) else inner)
     if tokens is not None:
         _tell_marks(written, tokens)
         tokens.save(folder)

@@ -1,8 +1,8 @@
 """Encoder-decoders as two ONNX files, and the loop that writes texts with them, without torch.
 
-`encoder.onnx` is run once for each text, `decoder.onnx` once for each token: it is given all that is
-written so far and answers with the logits of the next token. Keys and values are not kept between
-tokens, so long texts cost more than with `generate`.
+`encoder.onnx` is run once for each text, `decoder.onnx` once for each token: it is given all that
+is written so far and answers with the logits of the next token. Keys and values are not kept
+between tokens, so long texts cost more than with `generate`.
 
 Shapes: B texts, S tokens read, T tokens written so far, D features, V tokens of the vocabulary.
 """
@@ -144,7 +144,7 @@ def export_translator(model: nn.Module, folder: Path, planes_BPL: Tensor) -> Tra
         StorageError: the folder cannot be written to.
     """
     inner = cast("Any", model).model
-    ids_BL, mask_BL, targets_BL, there_BL = planes_BPL.long().unbind(1)
+    ids_BL, mask_BL, targets_BL, _ = planes_BPL.long().unbind(1)
     start = int(inner.config.decoder_start_token_id)
     with evaluating(inner), torch.no_grad():
         states_BLD = inner.get_encoder()(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state

@@ -28,8 +28,8 @@ class FeatureTerm(ArithmeticTerm):
 
     A subclass writes `sample_losses`, a mean over positions that is zero where the features are
     equal; the padding of texts is then left out of it (`Target.positions`). Rows follow
-    `Target.valid` when there is one row a sample; otherwise (several positions a sample) the mean
-    over samples counts once for each row.
+    `Target.valid` when there is one row a sample; where samples have several (`Target.samples`),
+    each counts as often as it has rows, or by their weights.
 
     Args:
         student_layer: name of a module of the student.
@@ -79,6 +79,9 @@ class FeatureTerm(ArithmeticTerm):
             keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
         )
         losses_B = _over_positions(self, *aligned, positions_BL=target.positions)
+        if target.samples is not None:  # several rows a sample: it counts once for each
+            rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
+            return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
         if len(losses_B) == target.num_rows:
             return Partial(sum_rows(losses_B, mask_B), count)
         return Partial(losses_B.mean() * count, count)

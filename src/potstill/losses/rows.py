@@ -105,13 +105,6 @@ class RowTerm(ArithmeticTerm):
             losses_N = losses_N * target.weights
         return Partial(sum_rows(losses_N, rows.mask_N), self.count(target))
 
-    @final
-    def count(self, target: Target) -> Tensor | int:
-        """The weights of the rows that count; their number, where rows have none."""
-        if target.weights is None or (self.needs().labels and target.labels is None):
-            return super().count(target)
-        return keep_rows(target.weights, target.mask(labels=self.needs().labels)).sum()
-
 
 def losses_of_rows(
     term: RowTerm, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor

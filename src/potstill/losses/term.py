@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from potstill.functional.reductions import sum_rows
 from potstill.losses.objective import Objective, Weighted, as_objective, number_as_written
 from potstill.protocols import Term
 from potstill.signals import Target
@@ -29,11 +30,16 @@ class ArithmeticTerm(Term, ABC):
     batchwise: ClassVar[bool] = False
 
     def count(self, target: Target) -> Tensor | int:
-        """How many rows count; none when labels are needed and the batch has none at all."""
+        """How many rows count, or their weights together, if they have any.
+
+        None count when labels are needed and the batch has none at all.
+        """
         needs_labels = self.needs().labels
         if needs_labels and target.labels is None:
             return 0
         mask = target.mask(labels=needs_labels)
+        if target.weights is not None:
+            return sum_rows(target.weights, mask)
         return target.num_rows if mask is None else mask.sum()
 
     def __add__(self, other: Objective | Term) -> Objective:

@@ -1,8 +1,10 @@
 """Models by name: builtin, timm, torchvision, Hugging Face, a saved file, the user's own code."""
 
 from potstill.models.builtin import builtin_names
+from potstill.models.calibration import calibrated_config
 from potstill.models.config import PURPOSES, ModelConfig
 from potstill.models.create import create_model
+from potstill.models.language_students import language_student_config
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
@@ -12,7 +14,9 @@ __all__ = [
     "ModelConfig",
     "available",
     "builtin_names",
+    "calibrated_config",
     "create_model",
+    "language_student_config",
     "load_model",
     "save_model",
     "shrunken_config",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from potstill.errors import ModelError
+from potstill.models.bilstm import bilstm
 from potstill.models.cnn import cnn
 from potstill.models.config import ModelConfig
 from potstill.models.mlp import mlp
@@ -49,6 +50,7 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "mlp": _Architecture(mlp),
     "cnn": _Architecture(cnn),
     "bag": _Architecture(bag),
+    "bilstm": _Architecture(bilstm),
     **{f"resnet{depth}": _thin(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _thin(depth, stem=32, factor=4) for depth in (8, 32)},
     "ResNet18": _full((2, 2, 2, 2), bottleneck=False),

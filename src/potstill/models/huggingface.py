@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from potstill.errors import ModelError, UntrustedCode, need
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
 from potstill.models.text import TextModel
 
@@ -50,11 +51,17 @@ class HuggingFaceTextClassifier(_Described, TextModel):
         self.model = model
 
     def answer(self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None) -> Tensor:
-        """As in `TextModel`; models without token types are given none."""
+        """As in `TextModel`."""
+        return torch.as_tensor(self.model(**self.told(ids_BL, mask_BL, types_BL)).logits)
+
+    def told(
+        self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The planes by the names of Transformers; models without token types are given none."""
         told = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if types_BL is not None and getattr(self.model.config, "type_vocab_size", 0) > 1:
             told["token_type_ids"] = types_BL
-        return torch.as_tensor(self.model(**told).logits)
+        return told
 
 
 @final
@@ -113,15 +120,16 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
         auto = transformers.AutoModelForSequenceClassification
     try:
         if with_weights:
-            inner, info = auto.from_pretrained(
-                config.name,
-                config=settings,
-                dtype=torch.float32,
-                local_files_only=not flags["pretrained"],
-                ignore_mismatched_sizes=True,  # reported below
-                trust_remote_code=remote_code,
-                output_loading_info=True,
-            )
+            with hushed():
+                inner, info = auto.from_pretrained(
+                    config.name,
+                    config=settings,
+                    dtype=torch.float32,
+                    local_files_only=not flags["pretrained"],
+                    ignore_mismatched_sizes=True,  # reported below
+                    trust_remote_code=remote_code,
+                    output_loading_info=True,
+                )
         else:
             inner = auto.from_config(settings, dtype=torch.float32, trust_remote_code=remote_code)
             info = {}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.errors import ModelError, UntrustedCode, need
+from potstill.models.adapters import adapt
 from potstill.models.config import Json, ModelConfig
 from potstill.models.options import nearest, refuse_unknown
 from potstill.runtime.texts import MASK, PLACES
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 PURPOSE = "causal_lm"
-_OPTIONS = ("pretrained", "config_only", "model_type", "config", "trust_remote_code")
+_OPTIONS = (
+    "pretrained",
+    "config_only",
+    "model_type",
+    "config",
+    "lora",
+    "dtype",
+    "trust_remote_code",
+)
 _DECIDED = frozenset(
     {"_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type"}
     | {"transformers_version", "torch_dtype"}
@@ -58,14 +67,15 @@ class LanguageModel(nn.Module):
 
     def states(self, batch: Batch) -> Tensor:
         """`[B, L, D]`."""
-        return self._states(batch.inputs)
+        return self.hidden(batch.inputs)
 
     def forward(self, planes_BPL: Tensor) -> Tensor:
         """All logits at once, `[B, L, V]`; for measuring and small models."""
-        logits: Tensor = self.head(self._states(planes_BPL))
+        logits: Tensor = self.head(self.hidden(planes_BPL))
         return logits
 
-    def _states(self, planes_BPL: Tensor) -> Tensor:
+    def hidden(self, planes_BPL: Tensor) -> Tensor:
+        """`[B, L, D]`: the states of planes of tokens."""
         planes_BPL = planes_BPL.long()
         told: dict[str, Tensor] = {"attention_mask": planes_BPL[:, MASK]}
         if planes_BPL.shape[1] > PLACES:
@@ -113,8 +123,9 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
     """A causal language model of Transformers.
 
     The name is a local folder, a hub id, or, with the option `model_type`, anything. Options are
-    those of `build_huggingface`; the vocabulary is that of the tokenizer unless the folder or
-    `config: {vocab_size: …}` has a larger one.
+    those of `build_huggingface`, `lora: {rank: 8}` (see `adapters`), and `dtype: bfloat16` for
+    weights of half the size, of teachers above all. The vocabulary is that of the tokenizer unless
+    the folder or `config: {vocab_size: …}` has a larger one.
 
     Raises:
         ModelError: for an unknown type or option, missing weights, or a vocabulary too small.
@@ -131,18 +142,19 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
     transformers = need("transformers", extra="text")
     auto = transformers.AutoModelForCausalLM
     fetch, remote = flags["pretrained"], flags["trust_remote_code"]
+    dtype = _dtype(config)
     try:
         if "model_type" in config.options:
-            inner = auto.from_config(_from_type(config), dtype=torch.float32)
+            inner = auto.from_config(_from_type(config), dtype=dtype)
         elif flags["config_only"]:
             settings = transformers.AutoConfig.from_pretrained(
                 _place(config, fetch), local_files_only=not fetch, trust_remote_code=remote
             )
-            inner = auto.from_config(settings, dtype=torch.float32, trust_remote_code=remote)
+            inner = auto.from_config(settings, dtype=dtype, trust_remote_code=remote)
         else:
             inner, info = auto.from_pretrained(
                 _place(config, fetch),
-                dtype=torch.float32,
+                dtype=dtype,
                 local_files_only=not fetch,
                 trust_remote_code=remote,
                 output_loading_info=True,
@@ -156,6 +168,11 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
             f"Transformers could not build the language model `{config.name}` ({first}): check the "
             "folder or id and the options."
         ) from error
+    lora = config.options.get("lora")
+    if isinstance(lora, Mapping):
+        inner = adapt(inner, lora)
+    elif lora is not None:
+        raise ModelError(f"`lora` of `{config.name}` is {lora!r}; give a mapping: {{rank: 8}}.")
     model = LanguageModel(inner.train())
     if model.head.out_features < config.num_outputs:
         raise ModelError(
@@ -172,10 +189,11 @@ def rebuildable_language_model(model: nn.Module, config: ModelConfig) -> ModelCo
     settings: dict[str, Json] = dict(model.settings())
     kind = str(settings.pop("model_type"))
     settings = {name: value for name, value in settings.items() if name not in _DECIDED}
+    kept = {name: config.options[name] for name in ("lora", "dtype") if name in config.options}
     return ModelConfig(
-        source=config.source,
+        source="hf",
         name=config.name,
-        options={"model_type": kind, "config": settings},
+        options={"model_type": kind, "config": settings, **kept},
         input_shape=config.input_shape,
         num_outputs=config.num_outputs,
         purpose=config.purpose,
@@ -194,7 +212,8 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
             f"Transformers has no causal language model of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED, model=kind)
+    known_settings = {*defaults.to_dict(), "head_dim"}  # read by all, a default of some
+    refuse_unknown(changes, known_settings - _DECIDED, model=kind)
     fitted: dict[str, Json] = {"vocab_size": config.num_outputs}
     marks = ("bos_token_id", "eos_token_id", "pad_token_id")  # of another vocabulary than ours
     fitted |= {mark: None for mark in marks if hasattr(defaults, mark)}
@@ -236,6 +255,15 @@ def _check_head(model: nn.Module) -> None:
                 f"{type(model).__name__} changes its logits after the head (`{name}`), which is "
                 "not supported; choose another model, or set it to null in its config."
             )
+
+
+def _dtype(config: ModelConfig) -> torch.dtype:
+    given = config.options.get("dtype", "float32")
+    if given not in ("float32", "bfloat16"):
+        raise ModelError(
+            f"The option `dtype` of `{config.name}` is {given!r}; choose float32 or bfloat16."
+        )
+    return torch.bfloat16 if given == "bfloat16" else torch.float32
 
 
 def _flag(config: ModelConfig, name: str) -> bool:

@@ -91,7 +91,7 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
             return _architecture(config)
         case "hf" | "shrunken" if config.purpose == SEQ2SEQ:
             return rebuildable_translation_model(model, config)
-        case "hf" if config.purpose == CAUSAL_LM:
+        case "hf" | "shrunken" if config.purpose == CAUSAL_LM:
             return rebuildable_language_model(model, config)
         case "hf":
             return rebuildable_huggingface(model, config)

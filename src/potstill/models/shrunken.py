@@ -1,22 +1,27 @@
 """Students of texts made from a teacher, as the teacher was found before the run trained it.
 
 `make: layers` keeps some of its layers with their weights (DistilBERT, arXiv:1910.01108, section
-3), `make: transformer` is a small one of its type with random weights, `make: bag` is the mean of
-its token vectors with a linear layer.
+3), and of these, if told, the most important channels, heads and neurons; `make: transformer` is a
+small one of its type with random weights; `make: bilstm` and `make: bag` read its token vectors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from potstill.errors import ModelError, need
+from potstill.models.bilstm import BiLSTM
 from potstill.models.config import Json, ModelConfig
 from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_huggingface
+from potstill.models.importance import stack_of
+from potstill.models.narrowed import Kept, narrowed
 from potstill.models.options import nearest, read_options
+from potstill.models.static import distilled_table
 from potstill.models.text import BagOfEmbeddings
 from potstill.models.translators import shrunken_translation_model
 
@@ -29,9 +34,10 @@ def shrunken_config(teacher: ModelConfig, options: Mapping[str, Json]) -> ModelC
 
     Args:
         teacher: of source `hf`.
-        options: `make`, and what that one takes: `layers` and `keep` (every_other, first) of
-            `layers`; `layers`, `width` and `heads` of `transformer`; `width` and `dropout` of
-            `bag`, which starts from the teacher's table where no width is given.
+        options: `make`, and what that one takes: `layers` and `keep` (every_other, first; or
+            influence), `width` and `ffn` of `layers`; `layers`, `width` and `heads` of
+            `transformer`; `width`, `hidden` and `dropout` of `bilstm`; `width`, `dropout` and
+            `table` of `bag`. What depends on texts comes from `calibrated_config`.
     """
     made = {"source": teacher.source, "name": teacher.name, "options": teacher.options}
     return replace(
@@ -54,26 +60,33 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     """
     options = dict(config.options)
     origin = options.pop("teacher")
-    assert isinstance(origin, Mapping), "`shrunken_config` wrote it"
-    teacher = build(
-        replace(
-            config,
-            source=str(origin["source"]),
-            name=str(origin["name"]),
-            options=_mapping(origin["options"]),
-        )
-    )
+    teacher = build(teacher_of(config, origin))
     if isinstance(teacher, TranslationModel):
         return shrunken_translation_model(teacher, config.name, options)
     if not isinstance(teacher, HuggingFaceTextClassifier):
         raise ModelError(
             f"A student of source `teacher` is cut from a text model of source hf, and "
-            f"`{origin['name']}` is none: name the student's model itself."
+            f"`{teacher_of(config, origin).name}` is none: name the student's model itself."
         )
     if config.name not in _MAKERS:
         raise ModelError(f"`make: {config.name}` is unknown; {nearest(config.name, _MAKERS)}")
     make = _MAKERS[config.name]
+    if make is _fewer_layers:
+        chosen = options.pop("chosen", {})
+        read = read_options(make, options, model="make: layers")
+        return _cut(_fewer_layers(teacher, chosen=_indices(chosen, "layers"), **read), chosen)
     return make(teacher, **read_options(make, options, model=f"make: {config.name}"))
+
+
+def teacher_of(config: ModelConfig, origin: Json) -> ModelConfig:
+    """The config of the teacher that a student's config speaks of."""
+    assert isinstance(origin, Mapping), "`shrunken_config` wrote it"
+    return replace(
+        config,
+        source=str(origin["source"]),
+        name=str(origin["name"]),
+        options=_mapping(origin["options"]),
+    )
 
 
 def rebuildable_shrunken(model: nn.Module, config: ModelConfig) -> ModelConfig:
@@ -82,6 +95,11 @@ def rebuildable_shrunken(model: nn.Module, config: ModelConfig) -> ModelConfig:
         vocabulary, width = model.embedding.weight.shape
         options: dict[str, Json] = {"vocabulary": vocabulary, "width": width}
         return replace(config, source="builtin", name="bag", options=options)
+    if isinstance(model, BiLSTM):
+        vocabulary, width = model.embedding.weight.shape
+        hidden = model.ahead.hidden_size
+        options = {"vocabulary": vocabulary, "width": width, "hidden": hidden}
+        return replace(config, source="builtin", name="bilstm", options=options)
     return rebuildable_huggingface(model, replace(config, source="hf", options={}))
 
 
@@ -93,23 +111,61 @@ def kept_layers(total: int, layers: int, keep: str) -> list[int]:
 
 
 def _fewer_layers(
-    teacher: HuggingFaceTextClassifier, *, layers: int, keep: str = "every_other"
+    teacher: HuggingFaceTextClassifier,
+    chosen: Sequence[int] = (),
+    *,
+    layers: int | None = None,
+    keep: str = "every_other",
+    width: int | None = None,
+    ffn: int | None = None,
 ) -> nn.Module:
     """The teacher without some of its layers; it is changed and returned."""
-    if keep not in ("every_other", "first"):
-        raise ModelError(f"`keep: {keep}` is unknown; choose `every_other` or `first`.")
-    stack = _stack_of(teacher)
+    if keep not in ("every_other", "first", "influence"):
+        raise ModelError(f"`keep: {keep}` is unknown; choose `every_other`, `first`, `influence`.")
+    stack = stack_of(teacher)
+    layers = len(stack) if layers is None else layers
     if not 0 < layers <= len(stack):
         raise ModelError(
             f"`layers: {layers}` cannot be kept of the teacher's {len(stack)}; give 1 to "
             f"{len(stack)}."
         )
-    kept = [stack[index] for index in kept_layers(len(stack), layers, keep)]
+    if not chosen and (keep == "influence" or width is not None or ffn is not None):
+        raise ModelError(
+            "`keep: influence`, `width` and `ffn` are chosen on texts; make the config with "
+            "`calibrated_config`, as recipes do."
+        )
+    kept = [stack[index] for index in chosen or kept_layers(len(stack), layers, keep)]
     del stack[layers:]
     for index, layer in enumerate(kept):
         stack[index] = layer
     teacher.model.config.num_hidden_layers = layers  # type: ignore[union-attr]
     return teacher
+
+
+def _cut(student: nn.Module, chosen: Json) -> nn.Module:
+    """The same layers with the channels, heads and neurons that were chosen."""
+    if not isinstance(chosen, Mapping) or "channels" not in chosen:
+        return student
+    assert isinstance(student, HuggingFaceTextClassifier), "layers were taken out of one"
+    kept = Kept(
+        channels=_indices(chosen, "channels"),
+        heads=[_numbers(row) for row in _rows(chosen["heads"])],
+        neurons=[_numbers(row) for row in _rows(chosen["neurons"])],
+    )
+    return narrowed(student, kept)
+
+
+def _indices(chosen: Json, name: str) -> list[int]:
+    return _numbers(chosen[name]) if isinstance(chosen, Mapping) and name in chosen else []
+
+
+def _rows(value: Json) -> Sequence[Json]:
+    assert isinstance(value, Sequence), "`calibrated_config` wrote it"
+    return value
+
+
+def _numbers(value: Json) -> list[int]:
+    return [int(str(number)) for number in _rows(value)]
 
 
 def _small_transformer(
@@ -139,29 +195,63 @@ def _small_transformer(
 
 
 def _bag(
-    teacher: HuggingFaceTextClassifier, *, width: int | None = None, dropout: float = 0.0
+    teacher: HuggingFaceTextClassifier,
+    *,
+    width: int | None = None,
+    dropout: float = 0.0,
+    table: Literal["teacher", "distilled"] = "teacher",
+    frame: tuple[int, ...] = (),
 ) -> nn.Module:
-    """The mean of token vectors; from the teacher's table unless another width is wanted."""
-    table = teacher.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-    outputs = teacher.model.config.num_labels  # type: ignore[union-attr]
-    made = BagOfEmbeddings(len(table), width or table.shape[1], outputs, dropout)
+    """The mean of token vectors: the teacher's own, distilled from it, or random of a width."""
+    if table == "distilled":
+        if not frame:
+            raise ModelError(
+                "`table: distilled` needs the special tokens around a text; make the config with "
+                "`calibrated_config`, as recipes do."
+            )
+        return _with_table(
+            teacher, distilled_table(teacher, width=width or 256, frame=frame), dropout
+        )
+    vectors = _token_vectors(teacher)
     if width is None:
-        with torch.no_grad():
-            made.embedding.weight.copy_(table)
+        return _with_table(teacher, vectors, dropout)
+    return BagOfEmbeddings(len(vectors), width, _num_labels(teacher), dropout)
+
+
+def _with_table(
+    teacher: HuggingFaceTextClassifier, table_VW: Tensor, dropout: float
+) -> BagOfEmbeddings:
+    made = BagOfEmbeddings(*table_VW.shape, _num_labels(teacher), dropout)
+    with torch.no_grad():
+        made.embedding.weight.copy_(table_VW)
     return made
 
 
-def _stack_of(teacher: HuggingFaceTextClassifier) -> nn.ModuleList:
-    """The one list of as many modules as the config counts layers."""
-    count = getattr(teacher.model.config, "num_hidden_layers", 0)
-    lists = [m for m in teacher.model.modules() if isinstance(m, nn.ModuleList)]
-    found: Sequence[nn.ModuleList] = [m for m in lists if len(m) == count]
-    if len(found) != 1:
-        raise ModelError(
-            f"The layers of this {type(teacher.model).__name__} are not one list of {count}, so "
-            "none can be taken out: use `make: transformer` or `make: bag`."
-        )
-    return found[0]
+def _bilstm(
+    teacher: HuggingFaceTextClassifier,
+    *,
+    width: int | None = None,
+    hidden: int = 128,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """An LSTM each way on the teacher's token vectors, or on random ones of a width."""
+    vectors = _token_vectors(teacher)
+    outputs = _num_labels(teacher)
+    vocabulary, wide = vectors.shape
+    made = BiLSTM(vocabulary, width or wide, hidden=hidden, num_outputs=outputs, dropout=dropout)
+    if width is None:
+        with torch.no_grad():
+            made.embedding.weight.copy_(vectors)
+    return made
+
+
+def _token_vectors(teacher: HuggingFaceTextClassifier) -> Tensor:
+    vectors: Tensor = teacher.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    return vectors
+
+
+def _num_labels(teacher: HuggingFaceTextClassifier) -> int:
+    return int(teacher.model.config.num_labels)  # type: ignore[union-attr]
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:
@@ -172,5 +262,6 @@ def _mapping(value: Json) -> Mapping[str, Json]:
 _MAKERS: Mapping[str, Callable[..., nn.Module]] = {
     "layers": _fewer_layers,
     "transformer": _small_transformer,
+    "bilstm": _bilstm,
     "bag": _bag,
 }

@@ -13,7 +13,7 @@ from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
 from potstill.models.shrunken import SOURCE as SHRUNKEN
-from potstill.models.shrunken import build_shrunken
+from potstill.models.shrunken import build_shrunken, teacher_of
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
@@ -65,6 +65,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_torchvision(config)
         case "hf":
             model = build_huggingface(config, trust=trust)
+        case "shrunken" if config.purpose == CAUSAL_LM:
+            return _language_student(config, trust=trust).train()
         case "shrunken":
             model = build_shrunken(config, lambda teacher: build(teacher, trust=trust))
         case "python":
@@ -90,6 +92,14 @@ def _translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:
                 f"Models that write texts are of source `hf`, `file` or, of students, `teacher`; "
                 f"`{config.name}` is of source `{config.source}`."
             )
+
+
+def _language_student(config: ModelConfig, *, trust: bool) -> nn.Module:
+    from potstill.models.language_students import build_language_student  # which creates models
+
+    options = dict(config.options)
+    teacher = build(teacher_of(config, options.pop("teacher")), trust=trust)
+    return build_language_student(teacher, config.name, options)
 
 
 def check_answer(model: nn.Module, config: ModelConfig) -> None:

@@ -1,11 +1,13 @@
 """The one reading of the test data, and the figures made of it."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from potstill.measure.quality import (
     NLL,
@@ -50,14 +52,18 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         texts.write(which, "teacher_0", teacher)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
+            said: dict[
+                bytes, tuple[Answers, nn.Module]
+            ] = {}  # what is selected is the last or the best, or both
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
-                module = restored(
-                    shop.experiment.student,
-                    shop.models(role, seed),
-                    num_outputs=shop.num_outputs,
-                    file=file,
-                )
-                found[which][f"{role}_{seed}"] = answers_of(module.to(device), test, task)
+                folder = shop.models(role, seed)
+                weights = hashlib.sha256((folder / file).read_bytes()).digest()
+                if weights not in said:
+                    module = restored(
+                        shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
+                    )
+                    said[weights] = answers_of(module.to(device), test, task), module
+                found[which][f"{role}_{seed}"], module = said[weights]
                 texts.write(which, f"{role}_{seed}", module)
     selected = found["selected"]
     _keep(shop, selected)

@@ -11,7 +11,7 @@ from torch import nn
 from potstill.data.feed import Feed
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
-from potstill.measure.size import flops, num_parameters, saved_bytes, weight_bytes
+from potstill.measure.size import flops, num_parameters, weight_bytes
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
@@ -23,6 +23,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
 )
 from potstill.pipeline.storing import Decision, decide, labelling_feed
+from potstill.pipeline.token_planning import activation_bytes, token_notes
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
@@ -107,6 +108,7 @@ def make_plan(experiment: Experiment) -> Plan:
         one = _timed(experiment, runtime, mine, objective, source)
         runs = len(experiment.seeds)
         trainings.append(replace(one, role=role, runs=runs, seconds=one.seconds * runs))
+    without, taught = (each.step_ms for each in trainings[-2:])
     store = _store(experiment, teacher)
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
@@ -126,8 +128,27 @@ def make_plan(experiment: Experiment) -> Plan:
         trainings=tuple(trainings),
         store=store,
         seconds=sum(t.seconds for t in trainings),
-        notes=data.notes,
+        notes=(
+            *data.notes,
+            *token_notes(
+                experiment,
+                student=student,
+                teachers=_modules(experiment),
+                batch=_feed(experiment, experiment.learning, None).batch(0, 0),
+                step_ms=(without, taught),
+            ),
+        ),
     )
+
+
+def _modules(experiment: Experiment) -> list[nn.Module]:
+    """What the teacher is made of, if it is one model."""
+    match experiment.teacher:
+        case TrainedTeacher(model=made):
+            return [made.make(0)]
+        case GivenTeacher(module=inner) if inner is not None:
+            return [inner]
+    return []
 
 
 def _store(experiment: Experiment, teacher: Teacher) -> Decision:
@@ -284,5 +305,5 @@ def _memory(student: nn.Module, learning: Learning, inputs: torch.Tensor) -> int
     settings = learning.settings
     rows = math.ceil(len(inputs) / settings.accumulate)
     copies = 2 + _OPTIMIZER_COPIES[settings.optimizer] + (settings.ema is not None)
-    activations = saved_bytes(student.cpu(), inputs[:1].cpu()) * rows
+    activations = activation_bytes(student.cpu(), inputs[:1].cpu()) * rows
     return weight_bytes(student) * copies + activations

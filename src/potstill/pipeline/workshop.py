@@ -15,7 +15,8 @@ from potstill.runtime.tracking import make_loggers
 from potstill.train.progress import Progress
 
 EVALUATION_BATCH = 1000
-TEXT_BATCH = 100  # all padded to the longest of them
+TEXT_BATCHES = {"cpu": 16}  # texts in order, padded to the longest: on a CPU padding costs
+TEXT_BATCH = 128
 
 
 @final
@@ -82,9 +83,9 @@ class Workshop:
             e.precision,
             speed,
         )
-        if vars(e.task):  # what a task was made with
-            common = (*common, str(vars(e.task)))
-        return [str(part) for part in (*common, self.runtime.device.type, *parts)]
+        made_with = [str(vars(e.task))] if vars(e.task) else []  # options of the task
+        found = (*common, *made_with, self.runtime.device.type, *parts)
+        return [str(part) for part in found]
 
     def run(
         self, stage: str, *, depends_on: Iterable[str], files: Iterable[Path], work: object
@@ -98,13 +99,21 @@ class Workshop:
         """Samples as they are, in order, for evaluation."""
         return Feed(
             samples=samples,
-            batch_size=TEXT_BATCH if self.experiment.data.tokens else EVALUATION_BATCH,
+            batch_size=self._batch_size(),
             seed=0,
             normalise=self.experiment.data.normalise,
             device=str(self.runtime.device),
             shuffle=False,
             keep_raw=True,
         )
+
+    def _batch_size(self) -> int:
+        if self.experiment.task.kind == "tokens":  # as many as a step of training holds in memory
+            settings = self.experiment.learning.settings
+            return max(1, settings.batch_size // settings.accumulate)
+        if self.experiment.data.tokens is None:
+            return EVALUATION_BATCH
+        return TEXT_BATCHES.get(self.runtime.device.type, TEXT_BATCH)
 
     def warn(self, text: str) -> None:
         """Say something loudly: now, in `results.json` and in the report."""

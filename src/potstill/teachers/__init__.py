@@ -3,6 +3,7 @@
 All are `Teacher`s.
 """
 
+from potstill.teachers.adapter_off import AdapterOffTeacher
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher
@@ -13,6 +14,7 @@ from potstill.teachers.stored import StoredTeacher
 from potstill.teachers.views import ViewAverage
 
 __all__ = [
+    "AdapterOffTeacher",
     "Combine",
     "Ensemble",
     "EstimatorTeacher",

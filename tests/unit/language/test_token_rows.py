@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import log_softmax
 
 from potstill.functional.tokens import IGNORED, asked, next_tokens
-from potstill.losses import KD, CrossEntropy
+from potstill.losses import KD, CrossEntropy, Hint
 from potstill.protocols import TokenModel
 from potstill.signals import Batch, LazyLogits, Logits, Signals, SparseLogits
 from potstill.tasks import CausalLM
@@ -318,3 +318,21 @@ def test_splits_and_packing_do_not_change_the_mean_over_texts() -> None:
 
     torch.testing.assert_close(found[1], found[0])
     torch.testing.assert_close(found[2], found[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_hints_between_layers_do_not_change_when_a_batch_is_split(reduction: str) -> None:
+    given, task = batch([9, 2, 7, 5, 3, 12]), CausalLM(reduction=reduction)
+    layer = "model.model.layers.0"
+    found = []
+    for pieces in (1, 3):
+        student = model(seed=3)
+        teacher = ModuleTeacher(model(seed=9), task)
+        settings = TrainSettings(accumulate=pieces)
+        objective = CrossEntropy() + 5 * Hint(layer, layer)
+        made = Distiller(student, teacher, objective=objective, task=task, settings=settings)
+        made.prepare(given)
+        student.eval()
+        found.append(made.gradients(given)[1])
+
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)

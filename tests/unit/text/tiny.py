@@ -43,7 +43,7 @@ def save_encoder(folder: Path, *, layers: int = 4) -> Path:
         intermediate_size=32,
         max_position_embeddings=64,
         num_labels=2,
-        initializer_range=0.2,
+        initializer_range=0.1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
@@ -65,7 +65,7 @@ def rows(count: int, *, seed: int) -> list[dict[str, object]]:
     return made
 
 
-def save_texts(folder: Path, *, train: int = 192, test: int = 64) -> dict[str, str]:
+def save_texts(folder: Path, *, train: int = 384, test: int = 64) -> dict[str, str]:
     """Files by part."""
     files = {}
     for seed, (part, count) in enumerate({"train": train, "test": test}.items()):

@@ -121,7 +121,7 @@ def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str)
 
 def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: str) -> Raw:
     layout = Layout.parse(request.options)
-    if request.options.given("tokenizer", Mapping):
+    if request.options.mapping_if("tokenizer") is not None:
         raise RecipeError("Chats need the chat template of a tokenizer; give `tokenizer: folder`.")
     tokenizer = _tokenizer(request.options, ())
     found = {}
@@ -187,7 +187,7 @@ def _raw(
 
 def _tokenizer(options: Options, texts: Sequence[str]) -> "PreTrainedTokenizerBase":
     """The one that is named, or trained on the training texts."""
-    wanted = options.given("tokenizer", Mapping)
+    wanted = options.mapping_if("tokenizer")
     if wanted is not None:
         checked = Options(wanted, known=("vocabulary",), owner="`tokenizer:`")
         return train_bpe(texts, vocabulary=checked.whole("vocabulary") or 0)

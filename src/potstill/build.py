@@ -15,6 +15,7 @@ from potstill.models import (
     calibrated_config,
     create_model,
     language_student_config,
+    shrunken_config,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
@@ -270,6 +271,8 @@ def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfi
     if recipe.task == "causal_lm":
         rows = data.train.inputs[:CALIBRATION]
         return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
+    if recipe.task == "seq2seq":
+        return shrunken_config(config, spec.options)
     return calibrated_config(
         config,
         spec.options,

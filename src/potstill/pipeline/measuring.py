@@ -52,9 +52,8 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         texts.write(which, "teacher_0", teacher)
     for role in ("scratch", "distilled"):
         for seed in shop.experiment.seeds:
-            said: dict[
-                bytes, tuple[Answers, nn.Module]
-            ] = {}  # what is selected is the last or the best, or both
+            # what is selected is the last or the best, or both
+            said: dict[bytes, tuple[Answers, nn.Module]] = {}
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
                 folder = shop.models(role, seed)
                 weights = hashlib.sha256((folder / file).read_bytes()).digest()

@@ -76,8 +76,8 @@ def read(request: Request) -> Raw:
 
 
 def _tokens(options: Options, train: Lines) -> Tokens:
-    if options.given("tokenizer", dict) is not None:
-        wanted = options.mapping("tokenizer")
+    wanted = options.mapping_if("tokenizer")
+    if wanted is not None:
         size = Options(wanted, known=("vocabulary",), owner="`tokenizer:`").whole("vocabulary")
         if size is None:
             raise RecipeError("`tokenizer: {vocabulary: …}` needs the number of tokens.")

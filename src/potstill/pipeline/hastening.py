@@ -53,7 +53,7 @@ class Hastening:
         self._kept = _read(self._path)
         auto = experiment.speed is Speed.AUTO
         able = runtime.world_size == 1 and runtime.device.type in _DEVICES
-        texts = experiment.data.tokens is not None
+        texts = experiment.data.tokens is not None or experiment.task.kind == "tokens"
         if auto and able and texts:
             note("speed: exact, because batches of texts differ in length")
         self.is_on = auto and able and not texts

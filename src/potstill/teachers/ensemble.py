@@ -10,7 +10,7 @@ from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.protocols import LogitKind, Offers, Teacher
-from potstill.signals import Batch, Logits, Signals
+from potstill.signals import Batch, LazyLogits, Logits, Signals
 from potstill.teachers.fingerprints import digest
 
 
@@ -151,9 +151,9 @@ class Ensemble(Teacher):
 
 
 def _dense(signals: Signals) -> Tensor:
-    if not isinstance(signals.logits, Logits):
-        raise HandshakeError("Every teacher of an ensemble must give dense logits.")
-    return signals.logits.values_NC
+    if not isinstance(signals.logits, Logits | LazyLogits):
+        raise HandshakeError("Every teacher of an ensemble must give logits of all classes.")
+    return signals.logits.dense()
 
 
 def _relative_entropy(answers_KNC: Tensor, multi_label: bool) -> Tensor:

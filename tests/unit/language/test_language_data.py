@@ -209,7 +209,7 @@ def test_of_chats_only_the_assistants_words_are_asked(folder, tmp_path) -> None:
 
 
 def test_columns_of_plain_texts(folder, tmp_path) -> None:
-    Dataset.from_dict({"text": TEXTS}).save_to_disk(str(tmp_path / "saved"))
+    Dataset.from_dict({"text": [*TEXTS, "", " \n"]}).save_to_disk(str(tmp_path / "saved"))
     options = {"path": str(tmp_path / "saved"), "tokenizer": str(folder), "rows": "single"}
 
     data = load("hf", options, target_kind="tokens", validation=5, test=5)

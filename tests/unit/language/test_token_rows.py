@@ -12,7 +12,7 @@ from potstill.protocols import TokenModel
 from potstill.signals import Batch, LazyLogits, Logits, Signals, SparseLogits
 from potstill.tasks import CausalLM
 from potstill.tasks.token_rows import digest_of_rows
-from potstill.teachers import ModuleTeacher
+from potstill.teachers import Ensemble, ModuleTeacher
 from potstill.train import Distiller, TrainSettings
 
 from .tiny import VOCABULARY, batch, model, planes
@@ -261,6 +261,16 @@ def test_packed_texts_do_not_see_each_other(kind: str) -> None:
     alone, packed_grads = (gradients(model(kind), given) for given in (apart, together))
 
     torch.testing.assert_close(packed_grads, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_an_ensemble_of_language_models_is_their_mean() -> None:
+    given = batch([5, 7])
+    members = [ModuleTeacher(model(seed=s), TASK) for s in (1, 2)]
+
+    said = Ensemble(members).signals(given).logits
+
+    each = [log_softmax(m.signals(given).logits.dense(), -1).exp() for m in members]
+    torch.testing.assert_close(said.dense().exp(), (each[0] + each[1]) / 2)
 
 
 def test_models_say_what_goes_into_their_head() -> None:

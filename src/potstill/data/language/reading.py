@@ -65,7 +65,7 @@ class Layout:
 
 
 def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name: str) -> Raw:
-    """Plain texts by part, as rows of tokens.
+    """Plain texts by part, as rows of tokens; empty ones are left out.
 
     Raises:
         RecipeError: no tokenizer, or options that make no sense.
@@ -73,6 +73,7 @@ def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name
     """
     layout = Layout.parse(request.options)
     how = layout.rows or Rows.BLOCKS
+    parts = {part: [text for text in texts if text.strip()] for part, texts in parts.items()}
     tokenizer = _tokenizer(request.options, parts["train"])
     found = {
         part: encoded_texts(tokenizer, texts, marks=how is not Rows.BLOCKS)

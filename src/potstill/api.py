@@ -29,6 +29,7 @@ from potstill.tasks import (
     Embedding,
     MultiLabel,
     Regression,
+    Seq2Seq,
     Tagging,
 )
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher

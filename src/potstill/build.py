@@ -17,6 +17,7 @@ from potstill.models import (
     calibrated_config,
     create_model,
     language_student_config,
+    shrunken_config,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
@@ -145,10 +146,10 @@ def _check_translation(recipe: Recipe) -> None:
     """What would fail only after hours of training."""
     if recipe.teacher.model is None:
         raise RecipeError("A teacher of `task: seq2seq` is one model; several are not built yet.")
-    if "onnx" in recipe.export:
+    if "onnx" in recipe.export and not {"hf", "auto"} & set(recipe.export):
         raise RecipeError(
-            "`export: [onnx]` does not write encoder-decoders yet; use `export: [hf]`, which "
-            "Transformers opens."
+            "`export: [onnx]` of encoder-decoders writes two files beside the folder that holds "
+            "their tokenizer; ask for `export: [hf, onnx]`."
         )
 
 
@@ -305,6 +306,8 @@ def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfi
     if recipe.task == "causal_lm":
         rows = data.train.inputs[:CALIBRATION]
         return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
+    if recipe.task == "seq2seq":
+        return shrunken_config(config, spec.options)
     return calibrated_config(
         config,
         spec.options,

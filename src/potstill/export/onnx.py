@@ -9,7 +9,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -85,6 +85,38 @@ def export_onnx(
     return _write(proto, path)
 
 
+def export_graph(
+    module: nn.Module,
+    given: Mapping[str, Tensor],
+    path: Path,
+    *,
+    output: str = OUTPUT,
+    description: str = "",
+) -> Path:
+    """Write a module of several inputs, all of any batch and any length, to an ONNX file.
+
+    Args:
+        module: takes the tensors in their order and returns one.
+        given: an example of each input by its name, `[2, length, ...]`, on the CPU.
+        path: where to write; folders are made.
+        output: what the file calls its answer.
+        description: for people.
+
+    Raises:
+        ExportError: an operator has no ONNX form, or the model holds on to one size.
+        StorageError: the file cannot be written.
+    """
+    values = tuple(given.values())
+    shapes = tuple({0: Dim(BATCH), 1: Dim.DYNAMIC} for _ in values)
+    with evaluating(module), torch.no_grad(), _quiet():
+        program = _captured(module, values, shapes)
+        proto = _translate(program, values, list(given), DEFAULT_OPSET, output=output)
+    _tidy(proto)
+    entries = {"potstill_version": __version__, "input": description}
+    onnx.helper.set_model_props(proto, entries)
+    return _write(proto, path)
+
+
 def _example(sample: Tensor) -> Tensor:
     """Two rows on the CPU: with one, the batch would be taken for a constant."""
     rows = sample.detach()[:2].cpu()
@@ -95,10 +127,14 @@ def _example(sample: Tensor) -> Tensor:
 def _trace(shipped: nn.Module, given: tuple[Tensor, ...], *, texts: bool) -> ExportedProgram:
     sizes = {0: Dim(BATCH), 1: Dim.DYNAMIC} if texts else {0: Dim(BATCH)}
     shapes = tuple(sizes for _ in given)
+    return _captured(shipped, given, (shapes,) if texts else shapes)
+
+
+def _captured(
+    shipped: nn.Module, given: tuple[Tensor, ...], shapes: tuple[object, ...]
+) -> ExportedProgram:
     try:
-        return torch.export.export(
-            shipped, given, dynamic_shapes=(shapes,) if texts else shapes, strict=False
-        )
+        return torch.export.export(shipped, given, dynamic_shapes=shapes, strict=False)
     except ExportError:
         raise
     except Exception as error:  # torch.export lets through whatever the model raises
@@ -118,7 +154,12 @@ def _trace(shipped: nn.Module, given: tuple[Tensor, ...], *, texts: bool) -> Exp
 
 
 def _translate(
-    program: ExportedProgram, given: tuple[Tensor, ...], names: Sequence[str], opset: int
+    program: ExportedProgram,
+    given: tuple[Tensor, ...],
+    names: Sequence[str],
+    opset: int,
+    *,
+    output: str = OUTPUT,
 ) -> onnx.ModelProto:
     try:
         translated = torch.onnx.export(
@@ -126,7 +167,7 @@ def _translate(
             given,
             dynamo=True,
             input_names=list(names),
-            output_names=[OUTPUT],
+            output_names=[output],
             opset_version=opset,
             verbose=False,
         )

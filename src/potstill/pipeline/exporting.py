@@ -11,6 +11,7 @@ from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
 from potstill.export.pretrained import export_pretrained
+from potstill.export.translator import export_translator
 from potstill.measure.latency import (
     Runner,
     Timing,
@@ -144,6 +145,9 @@ def _write_pretrained(
         written[role] = folder / role
         shop.progress.note(f"exporting {role} to {written[role]}")
         parity[role] = export_pretrained(modules[role], written[role], planes, tokens=tokens)
+        if "onnx" in shop.experiment.export:
+            files = folder / f"{role}-onnx"
+            parity[files.name] = export_translator(modules[role], files, planes)
     write_json(folder / "parity.json", {"models": parity})
     return written, parity
 

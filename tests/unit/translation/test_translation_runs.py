@@ -9,6 +9,7 @@ import potstill
 from potstill.build import build
 from potstill.data import load
 from potstill.errors import RecipeError
+from potstill.export.translator import OnnxTranslator
 from potstill.losses import CrossEntropy
 from potstill.measure.translation import sentence_bleu, translation_scores
 from potstill.models import ModelConfig, create_model
@@ -46,6 +47,7 @@ def recipe(files: dict[str, list[str]], **changes: object) -> potstill.Recipe:
             "lr": 4e-3,
         },
         "seeds": 2,
+        "export": ["hf", "onnx"],
         "speed": "exact",
         "store": "on",
         "measure": {"energy": False, "seconds": 0.1},
@@ -100,6 +102,24 @@ def test_what_is_shipped_opens_in_transformers_and_writes_the_same(finished) -> 
         written = opened.generate(input_ids=ids, max_new_tokens=20, num_beams=1, do_sample=False)
         said = tokenizer.decode(written[0], skip_special_tokens=True).strip()
         assert said == line[name]
+
+
+def test_onnx_files_write_what_the_student_writes(finished) -> None:
+    _, folder, run = finished
+    opened = OnnxTranslator(folder / "export" / "distilled-onnx")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "export" / "distilled")
+    name = f"distilled_{run.results['models']['distilled']['shipped_seed']}"
+    lines = [json.loads(line) for line in (folder / "texts.jsonl").read_text().splitlines()]
+
+    told = tokenizer([line["source"] for line in lines], padding=True, return_tensors="np")
+    written = opened.write(
+        told["input_ids"], told["attention_mask"], start=0, end=1, pad=0, longest=20
+    )
+
+    said = [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+    assert said == [line[name] for line in lines]
+    parity = json.loads((folder / "export" / "parity.json").read_text())["models"]
+    assert parity["distilled-onnx"]["relative"] <= parity["distilled-onnx"]["bound"]
 
 
 def test_scores_are_those_of_the_texts_kept(finished) -> None:
@@ -193,7 +213,7 @@ def test_sequences_are_for_texts_that_are_written(tmp_path) -> None:
 def test_what_cannot_be_shipped_is_said_before_training(tmp_path) -> None:
     files = save_pairs(tmp_path, train=20, others=4)
 
-    with pytest.raises(RecipeError, match="does not write encoder-decoders yet"):
+    with pytest.raises(RecipeError, match=r"ask for `export: \[hf, onnx\]`"):
         build(recipe(files, export=["onnx"]))
 
 

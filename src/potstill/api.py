@@ -14,7 +14,7 @@ from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
 from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
-from potstill.pipeline.labelling import label_experiment
+from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
 from potstill.protocols import Task, Teacher, Term
@@ -247,6 +247,31 @@ def label_recipe(
     where = None if out is None else str(out)
     experiment = build(read, trust=trust)
     return label_experiment(experiment, folder, where=where, layers=layers, progress=progress)
+
+
+def ask_recipe(
+    recipe: Recipe | str,
+    *,
+    overrides: Sequence[str] = (),
+    run: Path | str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, int]:
+    """Ask a recipe's teacher behind a server about all that it will teach; `run` finds it done.
+
+    Equivalent to `ask_experiment(build(load_recipe(recipe)), run)`.
+
+    Args:
+        recipe: a `Recipe`, the name of a shipped one, or a path.
+        overrides: `key.path=value`, for a name or a path.
+        run: the run folder; `runs/<name>` if left out.
+        progress: told of what happens.
+
+    Returns:
+        The file of answers, and how many texts were asked about now.
+    """
+    read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    folder = Path(run) if run is not None else Path("runs") / read.name
+    return ask_experiment(build(read), folder, progress=progress)
 
 
 def _task(data: DataSet) -> Task:

@@ -77,6 +77,13 @@ def label(
     read = _with_options(load(recipe, overrides or []), views=views, codec=codec)
     from potstill import api
 
+    if read.teacher.model is not None and read.teacher.model.source == "api":
+        path, asked = api.ask_recipe(read, run=run, progress=Screen(quiet=as_json))
+        if as_json:
+            typer.echo(json.dumps({"path": str(path), "asked": asked}))
+        else:
+            say(f"{path}: all is answered, {_count(asked, 'text')} asked about now")
+        return
     chosen = None if layers is None else [name for name in layers.split(",") if name]
     store = api.label_recipe(
         read, out=out, layers=chosen, run=run, trust=trust, progress=Screen(quiet=as_json)

@@ -34,7 +34,7 @@ from potstill.store import Store, StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
 from potstill.store.place import place
 from potstill.store.reader import read_manifest
-from potstill.teachers import StoredTeacher
+from potstill.teachers import ApiTeacher, StoredTeacher
 from potstill.teachers.fast import exact_of
 from potstill.teachers.fingerprints import digest
 from potstill.train.handshake import shake_hands
@@ -99,6 +99,28 @@ def teaching_feed(shop: Workshop, teacher: Teacher) -> Feed:
     return e.learning.feed(taught_samples(e.data), e.data, seed=e.seeds[0], device=device, raw=raw)
 
 
+def ask_experiment(
+    experiment: Experiment, folder: Path, *, progress: Progress | None = None
+) -> tuple[Path, int]:
+    """Ask a teacher behind a server about all that is taught; a later run finds it done.
+
+    Returns:
+        The file of answers, and how many texts were asked about now.
+
+    Raises:
+        RecipeError: the teacher is not behind a server.
+    """
+    ledger = Ledger(folder)
+    try:
+        shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
+        teacher = get_teacher(shop).teacher
+        if not isinstance(teacher, ApiTeacher) or teacher.path is None:
+            raise RecipeError("This recipe's teacher is not behind a server; `label` stores it.")
+        return teacher.path, ask_ahead(shop, teacher)
+    finally:
+        ledger.close()
+
+
 def label_experiment(
     experiment: Experiment,
     folder: Path,
@@ -124,6 +146,11 @@ def label_experiment(
         shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
         ready = get_teacher(shop)
         teacher = ready.teacher.to(shop.runtime.device)
+        if isinstance(teacher, ApiTeacher):
+            raise RecipeError(
+                "This recipe's teacher is behind a server, whose answers are no store; "
+                "`potstill.api.ask_recipe` asks for them, as `potstill label` does."
+            )
         experiment = shop.experiment = with_texts(shop, ready)
         obstacle = obstacle_to(experiment, teacher)
         if obstacle is not None:

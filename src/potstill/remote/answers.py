@@ -58,14 +58,7 @@ def listed_candidates(given: object) -> list[Position]:
     """The `input_top_logprobs` of SGLang: of each token after the first, `[logprob, id, text]`."""
     if not is_list(given):
         return []
-    return [
-        [
-            Candidate(int(entry[1]), str(entry[2] or ""), None, float(entry[0]))
-            for entry in (place if is_list(place) else ())
-            if is_list(entry) and len(entry) >= 3 and entry[0] is not None
-        ]
-        for place in given[1:]
-    ]
+    return [_listed(place) for place in given[1:]]
 
 
 def logprob_candidates(given: object) -> list[Position]:
@@ -90,12 +83,20 @@ def echoed_tokens(given: object) -> list[str]:
     return [str(token) for token in tokens] if is_list(tokens) else []
 
 
-def _keyed(place: Mapping[object, object]) -> list[Candidate]:
+def _listed(place: object) -> list[Candidate]:
+    found = []
+    for entry in place if is_list(place) else ():
+        if is_list(entry) and len(entry) >= 3 and isinstance(entry[1], int):
+            found.append(Candidate(entry[1], str(entry[2] or ""), None, _number(entry[0])))
+    return found
+
+
+def _keyed(place: Mapping[str, object]) -> list[Candidate]:
     found = []
     for number, entry in place.items():
         if is_map(entry) and isinstance(entry.get("logprob"), int | float):
             text = str(entry.get("decoded_token") or "")
-            found.append(Candidate(int(str(number)), text, None, _number(entry["logprob"])))
+            found.append(Candidate(int(number), text, None, _number(entry["logprob"])))
     return found
 
 
@@ -109,7 +110,7 @@ def _described(entries: object) -> list[Candidate]:
             Candidate(
                 number if isinstance(number, int) else _numbered(str(entry.get("token", ""))),
                 str(entry.get("token", "")),
-                bytes(raw) if is_list(raw) else None,
+                bytes(int(str(byte)) for byte in raw) if is_list(raw) else None,
                 _number(entry["logprob"]),
             )
         )

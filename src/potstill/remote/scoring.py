@@ -147,7 +147,8 @@ class Scorer:
 
     def _body(self, **fields: object) -> dict[str, object]:
         model = self._client.server.model
-        return {"model": model, "max_tokens": 1, "temperature": 0.0, **fields}
+        by_id = {"return_tokens_as_token_ids": True} if self.owner == "vllm" else {}
+        return {"model": model, "max_tokens": 1, "temperature": 0.0, **by_id, **fields}
 
     def _generated(self, ids: Sequence[int]) -> list[Position]:
         body = {
@@ -220,9 +221,9 @@ class Scorer:
         unknown = 0.0
         for row, place in enumerate(places):
             given = sorted(place, key=lambda c: -c.logprob)[: self.top]
-            if len(given) < self.top:
+            if len(given) < self._fewest(given):
                 raise self._too_few(len(given))
-            kept = {}
+            kept: dict[int, float] = {}
             for candidate in given:
                 number = self._vocabulary.number(candidate)
                 if number is None:
@@ -234,6 +235,14 @@ class Scorer:
         _refuse_no_probabilities(logprobs_RK)
         self._refuse_unknown(unknown / len(places))
         return Scores(ids_RK, logprobs_RK)
+
+    def _fewest(self, given: Sequence[Candidate]) -> int:
+        """How many candidates a place must have.
+
+        Where servers name them by their text, those of one text (parts of characters, mostly) share
+        a key; what is lost so goes to the tail.
+        """
+        return self.top if all(c.id is not None for c in given) else (self.top + 1) // 2
 
     def _refuse_unknown(self, share: float) -> None:
         if share > 0.5:

@@ -1,7 +1,7 @@
 """The student's tokens, to which a server's answers are mapped, and the check that they fit."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, final
 
@@ -81,12 +81,14 @@ class Vocabulary:
                 return found
         raise RemoteError("The student's vocabulary has no token of one plain letter.")
 
-    def refuse_another(self, candidates: Iterable[Candidate]) -> None:
+    def refuse_another(self, candidates: Sequence[Candidate]) -> None:
         """Compare ids with the texts that the server gives for them.
 
         Raises:
             RemoteError: too many are other tokens here than there.
         """
+        for candidate in candidates:
+            self.number(candidate)
         compared = [c for c in candidates if self._comparable(c)]
         wrong = [c for c in compared if not self._same(c)]
         if compared and len(wrong) > max(1, _SHARE * len(compared)):
@@ -100,8 +102,13 @@ class Vocabulary:
             )
 
     def _comparable(self, candidate: Candidate) -> bool:
-        known = candidate.id is not None and candidate.id not in self.special
-        return known and bool(candidate.data or candidate.text.strip("\ufffd \u2581"))
+        if candidate.id is None or candidate.id in self.special:
+            return False
+        if candidate.data is not None:
+            return True
+        # servers show a part of a character as nothing, or with the parts before it
+        whole = "\ufffd" not in candidate.text + self._shown(candidate.id)
+        return whole and bool(candidate.text.strip(" \u2581"))
 
     def _same(self, candidate: Candidate) -> bool:
         assert candidate.id is not None, "only candidates with ids are compared"
@@ -110,9 +117,7 @@ class Vocabulary:
             return False
         if candidate.data is not None:
             return candidate.data.strip() == piece.strip()
-        return "\ufffd" in candidate.text or _bare(candidate.text) == _bare(
-            self._shown(candidate.id)
-        )
+        return _bare(candidate.text) == _bare(self._shown(candidate.id))
 
     def _shown(self, number: int) -> str:
         piece = self.pieces[number] if number < len(self.pieces) else None

@@ -213,7 +213,7 @@ def _rows(text: str, kind: str, column: str) -> Iterator[Row]:
             continue
         row = json.loads(line)
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no object")  # noqa: TRY004
+            raise DataError(f"Line {number} of the prompts is no JSON object.")
         yield row
 
 

@@ -62,6 +62,11 @@ class ApiTeacher(Teacher):
         if self._path is None:
             self._path = path
 
+    @property
+    def path(self) -> Path | None:
+        """The file of answers, if there is one."""
+        return self._path
+
     def offers(self) -> Offers:
         """The log-probabilities of a few classes a row, and the tail."""
         return Offers(logits=LogitKind.SPARSE, num_classes=self.vocabulary.size)

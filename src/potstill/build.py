@@ -239,7 +239,7 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.name == "causal_lm" else "onnx"
+    usual = "hf" if task.name in PURPOSES - {TAGGING} else "onnx"
     return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
 
 

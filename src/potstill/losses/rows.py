@@ -148,7 +148,8 @@ def gradients_of_rows(
 ) -> tuple[Tensor, Tensor]:
     """`row_gradients` or another form of it, whichever suits the teacher's rows."""
     if isinstance(teacher, ForeignRows):
-        return _by_autograd(lambda leaf: term.foreign_row_losses(leaf, teacher), student_NC)
+        foreign = teacher
+        return _by_autograd(lambda leaf: term.foreign_row_losses(leaf, foreign), student_NC)
     if isinstance(teacher, SparseLogits):
         if term.needs().teacher_logits:
             return term.sparse_row_gradients(student_NC, teacher, labels)

@@ -20,6 +20,7 @@ from potstill.models import (
     shrunken_config,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.models.config import TAGGING
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
     EnsembleSource,

@@ -1,6 +1,6 @@
 """Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
 
-from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm, Relations
+from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.catalog import TERMS, create
@@ -19,6 +19,7 @@ from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
+from potstill.losses.relations import Relations
 from potstill.losses.rows import RowTerm
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL

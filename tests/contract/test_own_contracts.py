@@ -22,7 +22,7 @@ from potstill.losses import (
 )
 from potstill.protocols import Needs
 from potstill.signals import Batch, Logits, Signals, Target
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import Classification, Embedding, MultiLabel, Regression
 from potstill.teachers import (
     Ensemble,
     EstimatorTeacher,
@@ -182,19 +182,21 @@ def test_a_teacher_that_leaks_gradient_fails_the_contract() -> None:
 
 
 class TestTasks(TaskContract):
-    @pytest.fixture(autouse=True, params=["single_label", "multi_label", "regression"])
+    @pytest.fixture(autouse=True, params=["single_label", "multi_label", "regression", "embedding"])
     def _choose(self, request) -> None:
         x = _inputs()
         labels = {
             "single_label": torch.arange(24) % 3,
             "multi_label": (x[:, :3] > 0).float(),
             "regression": x[:, :3] * 2,
+            "embedding": x[:, :4],
         }[request.param]
         self._batch = Batch(x, labels)
         self._task = {
             "single_label": Classification,
             "multi_label": MultiLabel,
             "regression": Regression,
+            "embedding": Embedding,
         }[request.param]
 
     def make(self):

@@ -1,6 +1,6 @@
 """Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
 
-from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm, Relations
+from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.catalog import TERMS, create
@@ -21,6 +21,7 @@ from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
+from potstill.losses.relations import Relations
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation

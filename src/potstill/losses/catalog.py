@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from potstill.errors import RecipeError
-from potstill.losses.attention import AttentionKL, AttentionMSE, Relations
+from potstill.losses.attention import AttentionKL, AttentionMSE
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
 from potstill.losses.correlation import DIST
@@ -19,6 +19,7 @@ from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
+from potstill.losses.relations import Relations
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm

@@ -16,6 +16,7 @@ from potstill.remote.server import Server
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from httpx2 import Client as HttpClient
     from httpx2 import Response
 
 Item = TypeVar("Item")
@@ -44,14 +45,9 @@ class Client:
         httpx = need("httpx2", extra="remote")
         self.server = server
         self.requests = 0  # sent so far, retries too
-        self._passing = httpx.TransportError
+        self._httpx, self._passing = httpx, httpx.TransportError
         self._secret = server.secret()
-        headers = {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
-        self._http = httpx.Client(
-            headers=headers,
-            timeout=httpx.Timeout(server.timeout, connect=min(10.0, server.timeout)),
-            limits=httpx.Limits(max_connections=server.concurrency),
-        )
+        self._connections: HttpClient | None = None
         self._pace = Pace(server.rate)
         self._chance = chance or random.Random()
         self._lock = threading.Lock()
@@ -68,9 +64,23 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self._pace.stop()
-        self._http.close()
+        """Let go of the connections; who asks again gets new ones."""
+        with self._lock:
+            connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
+
+    @property
+    def _http(self) -> "HttpClient":
+        with self._lock:
+            if self._connections is None:
+                seconds, many = self.server.timeout, self.server.concurrency
+                self._connections = self._httpx.Client(
+                    headers={"Authorization": f"Bearer {self._secret}"} if self._secret else {},
+                    timeout=self._httpx.Timeout(seconds, connect=min(10.0, seconds)),
+                    limits=self._httpx.Limits(max_connections=many),
+                )
+            return self._connections
 
     def peek(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, object] | None:
         """What a path answers if it answers well, and `None` if not. Asked once."""
@@ -126,6 +136,7 @@ class Client:
                     elif error is None and not done.cancelled():
                         yield item, done.result()
         except (KeyboardInterrupt, GeneratorExit):
+            self._pace.stop()
             self.close()  # whoever waits for an answer stops waiting
             raise
         finally:

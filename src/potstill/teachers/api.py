@@ -120,12 +120,16 @@ class ApiTeacher(Teacher):
                 self._put(self._key(question), scores)
                 return scores
 
-            yield from client.each(missing, asked)
+            try:
+                yield from client.each(missing, asked)
+            finally:
+                client.close()  # the next questions may be an epoch away
 
     def _ready(self) -> tuple[Client, Scorer]:
         if self._scorer is None or self._client is None:
-            self._client = Client(self.server)
-            self._scorer = Scorer(self._client, self.vocabulary, top=self.top, way=self._way)
+            with Client(self.server) as client:
+                self._scorer = Scorer(client, self.vocabulary, top=self.top, way=self._way)
+            self._client = client
         return self._client, self._scorer
 
     def _key(self, question: Question) -> str:

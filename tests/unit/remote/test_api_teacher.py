@@ -147,7 +147,7 @@ def recipe(folder: Path, url: str, name: str, tmp_path: Path, **model: object) -
         "data": {
             "source": "hf",
             "files": {"train": str(texts)},
-            "text": "text",
+            "inputs": "text",
             "max_length": 32,
             "tokenizer": str(folder),
             "test": 0.2,

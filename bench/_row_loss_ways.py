@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from _memory import CannotRun
 from torch import Tensor, nn
 
 from potstill.losses import JSD, KD, CrossEntropy, Objective, ReverseKL, SkewKL, weighted
@@ -25,10 +26,6 @@ TERMS: dict[str, Objective] = {
     "0.9 KD + 0.1 CE": 0.9 * KD(temperature=1) + 0.1 * CrossEntropy(),
 }
 _BETAS = {"KD": 0.0, "JSD": JSD_BETA, "ReverseKL": 1.0}  # how the rivals' losses name them
-
-
-class CannotRun(Exception):
-    """Why a way is not in the table."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ units of N, one tensor of logits.
 """
 
 import argparse
-import ctypes
-import gc
 import os
 import platform
 import statistics
@@ -17,14 +15,14 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
-from _row_loss_ways import TERMS, WAYS, CannotRun, Problem, Way, make_problem
+from _memory import CannotRun, peak, start
+from _row_loss_ways import TERMS, WAYS, Problem, Way, make_problem
 
 from potstill.runtime.environment import processor_name
 
@@ -81,7 +79,7 @@ def _say_where(options: argparse.Namespace) -> None:
 
 def _compare(size: str, term: str, dtype: str, options: argparse.Namespace) -> None:
     """Rows of the table for one loss at one size."""
-    start = f"| {size} | {dtype} | {term} "
+    cells = f"| {size} | {dtype} | {term} "
     found: dict[str, list[Measured]] = {name: [] for name in options.ways}
     for turn in range(options.turns):
         for name in options.ways[:: 1 if turn % 2 == 0 else -1]:
@@ -90,11 +88,11 @@ def _compare(size: str, term: str, dtype: str, options: argparse.Namespace) -> N
             try:
                 found[name].append(_in_a_child(name, term, dtype, size, options))
             except CannotRun as reason:
-                print(f"{start}| {name} | – | – | – | {reason} |", flush=True)
+                print(f"{cells}| {name} | – | – | – | {reason} |", flush=True)
     ours = found.get("Potstill", [])
     for name, measured in found.items():
         if measured:
-            print(f"{start}| {name} | {_row(measured, ours, dtype)} |", flush=True)
+            print(f"{cells}| {name} | {_row(measured, ours, dtype)} |", flush=True)
 
 
 class Measured(NamedTuple):
@@ -136,41 +134,19 @@ def _measure(way: str, term: str, dtype: str, size: str, *, width: int) -> Measu
     problem = make_problem(term, rows, classes, width=width, dtype=DTYPES[dtype], device=DEVICE)
     if way in COMPILED:  # for each size anew
         _step(WAYS[way], problem)
-    before = _start()
+    before = start(DEVICE)
     started = CLOCK()
     loss = _step(WAYS[way], problem)
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     seconds = CLOCK() - started
-    extra = _peak() - before - problem.head_bytes
+    extra = peak(DEVICE) - before - problem.head_bytes
     return Measured(seconds, extra / problem.logit_bytes, loss)
 
 
 def _step(way: Way, problem: Problem) -> float:
     problem.hidden.grad = problem.head.weight.grad = None
     return float(way(problem))
-
-
-def _start() -> int:
-    """Reset the high-water mark; the bytes in use now."""
-    gc.collect()
-    if DEVICE == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return _resident("VmRSS")
-
-
-def _peak() -> int:
-    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else _resident("VmHWM")
-
-
-def _resident(line: str) -> int:
-    for text in Path("/proc/self/status").read_text().splitlines():
-        if text.startswith(line):
-            return int(text.split()[1]) * 1024
-    raise CannotRun("this system does not say how much memory a process has")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ docs: $(VENV)/.made-dev
 # The newest versions that go together, for every platform and with every extra; commit the result.
 constraints: $(VENV)/.made-uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--fork-strategy fewest --all-extras --group dev --no-annotate --no-header \
+		--fork-strategy fewest --extra all --extra track --group dev --no-annotate --no-header \
 		--output-file constraints.txt pyproject.toml
 
 clean:

@@ -242,7 +242,7 @@ class _Walk:
     ) -> None:
         for (term, _, mask_M, _), losses_M in zip(self._terms, losses_JM, strict=True):
             labels = self._labels_of(term, block)
-            losses_B = losses_of_rows(term, student_BC, teacher, labels)
+            losses_B = losses_of_rows(term, student_BC, _asked(term, teacher), labels)
             losses_M[block] = losses_B if mask_M is None else losses_B.where(mask_M[block], 0)
         if self._weights_M is not None:
             losses_JM[:, block] *= self._weights_M[block]
@@ -254,7 +254,8 @@ class _Walk:
         total_BC: Tensor | None = None
         for scaled, factor, losses_M in zip(self._terms, self._factors, losses_JM, strict=True):
             labels = self._labels_of(scaled.term, block)
-            losses_B, gradient_BC = gradients_of_rows(scaled.term, student_BC, teacher, labels)
+            theirs = _asked(scaled.term, teacher)
+            losses_B, gradient_BC = gradients_of_rows(scaled.term, student_BC, theirs, labels)
             if scaled.mask_M is not None:
                 left_out_B = ~scaled.mask_M[block]
                 losses_B = losses_B.masked_fill(left_out_B, 0)
@@ -270,6 +271,11 @@ class _Walk:
 
     def _labels_of(self, term: RowTerm, block: slice) -> Tensor:
         return pick(self._labels, None, block) if term.needs().labels else ABSENT
+
+
+def _asked(term: RowTerm, teacher: Tensor | SparseLogits) -> Tensor | SparseLogits:
+    """What a term that asks for no teacher is given in its place."""
+    return teacher if term.needs().teacher_logits else ABSENT
 
 
 def cut(length: int, step: int) -> Iterator[slice]:

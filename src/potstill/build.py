@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import potstill.data as data_sources
 from potstill.data import Augment, CutMix, DataSet, Mix, Mixup
 from potstill.errors import RecipeError
+from potstill.generation import EngineName, Sampling
 from potstill.losses import Objective, create
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
@@ -32,6 +33,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
     Use,
 )
+from potstill.pipeline.tokenising import OtherTokens
 from potstill.protocols import LogitKind, Task
 from potstill.recipe import (
     CodecSpec,
@@ -52,7 +54,7 @@ from potstill.store.codecs import make_codec
 from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
-from potstill.train import OptimizerName, ScheduleName, Select, TrainSettings
+from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select, TrainSettings
 
 if TYPE_CHECKING:
     from potstill.protocols import Teacher
@@ -75,8 +77,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     Raises:
         PotstillError: whatever cannot be found, read or built, in one sentence.
     """
-    task = _task(recipe)
     data = build_data(recipe, trust=trust)
+    task = _task(recipe, data)
     objective = build_objective(recipe.distill.objective)
     return Experiment(
         name=recipe.name,
@@ -88,6 +90,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         objective=objective,
         learning=_learning(recipe.distill),
         looks=_looks(recipe),
+        on_policy=_on_policy(recipe),
         seeds=recipe.seeds,
         export=_formats(recipe, task),
         measuring=Measuring(**recipe.measure.model_dump()),
@@ -101,10 +104,10 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     )
 
 
-def _task(recipe: Recipe) -> Task:
+def _task(recipe: Recipe, data: DataSet) -> Task:
     reduction = recipe.distill.reduction
     if recipe.task == "causal_lm":
-        return CausalLM(reduction=reduction)
+        return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
     return _TASKS[recipe.task]()
@@ -241,6 +244,8 @@ def _student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfi
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
     """That of the first model of Transformers, teacher before student."""
     models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    if recipe.teacher.model is not None and recipe.teacher.tokenizer is not None:
+        models = [recipe.student.model]  # the teacher's tokens are its own
     for model in models:
         if model.source == "hf" and model.name:
             return {
@@ -292,6 +297,31 @@ def _looks(recipe: Recipe) -> Looks | None:
     return Looks(augment=augment, views=spec.views)
 
 
+def _on_policy(recipe: Recipe) -> OnPolicy | None:
+    spec = recipe.distill.on_policy
+    if spec is None:
+        return None
+    if recipe.task != "causal_lm":
+        raise RecipeError(
+            f"`distill.on_policy` is for language models, and the task is {recipe.task}; leave it "
+            "out."
+        )
+    replay = None if spec.replay is None else Replay(**spec.replay.model_dump())
+    return OnPolicy(
+        fraction=spec.fraction,
+        after=spec.after,
+        sampling=Sampling(
+            max_new_tokens=spec.max_new_tokens,
+            temperature=spec.temperature,
+            top_p=spec.top_p,
+            top_k=spec.top_k,
+        ),
+        prompt_tokens=spec.prompt_tokens,
+        replay=replay,
+        engine=EngineName(spec.engine),
+    )
+
+
 def _member(
     spec: MemberSpec, data: DataSet, task: Task, *, trust: bool
 ) -> TrainedTeacher | GivenTeacher | EstimatorSource:
@@ -314,12 +344,13 @@ def _module(
     model = spec.model
     if model.source == "teacher":
         raise RecipeError("A teacher cannot be made from itself; name its model.")
+    other = _other_tokens(spec, task)
     config = ModelConfig(
         source=model.source,
         name=model.name,
         options=options,
         input_shape=data.input_shape,
-        num_outputs=outputs or data.num_outputs,
+        num_outputs=outputs or (data.num_outputs if other is None else other.vocabulary.size),
         purpose=task.name if task.name in PURPOSES else "",
     )
     made = made_model(config, trust=trust)
@@ -331,9 +362,11 @@ def _module(
             "Give `teacher.train`, or weights with `source: file`."
         )
     module = made.make(0)
-    teacher: Teacher = ModuleTeacher(module, task)
+    teacher: Teacher = ModuleTeacher(module, task if other is None else other.task)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
+    if other is not None:
+        teacher = other.around(teacher, data)
     return GivenTeacher(
         teacher=teacher,
         name=made.name,
@@ -341,6 +374,20 @@ def _module(
         module=module,
         config=config,
     )
+
+
+def _other_tokens(spec: MemberSpec, task: Task) -> OtherTokens | None:
+    if spec.tokenizer is None:
+        if spec.markers:
+            raise RecipeError("`teacher.markers` is for teachers with a `tokenizer` of their own.")
+        return None
+    if spec.train is not None:
+        raise RecipeError(
+            "A teacher with a `tokenizer` of its own cannot be trained in the run, whose data are "
+            "in the student's tokens; give a trained one, or leave `teacher.tokenizer` out."
+        )
+    fetch = spec.model.options.get("pretrained") is True
+    return OtherTokens.load(spec.tokenizer, fetch=fetch, markers=spec.markers, task=task)
 
 
 def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:

@@ -25,6 +25,7 @@ class LogitKind(StrEnum):
     RAW = "raw logits"
     LOGPROBS = "log-probabilities"  # right up to a constant a row: enough for any softmax
     SPARSE = "sparse log-probabilities"
+    FOREIGN = "logits of other tokens"
     VALUES = "regression values"
 
 
@@ -36,13 +37,20 @@ class Needs:
     teacher_logits: bool = False
     raw_teacher_logits: bool = False  # not only log-probabilities
     sparse_teacher: bool = False  # the teacher's kept classes and their tail will do
+    foreign_teacher: bool = False  # a teacher with other tokens, brought to the student's rows
     labels: bool = False
     class_labels: bool = False  # one class a row, as numbers 0..C-1 (no soft or multi-label rows)
+    drawn: bool = False  # labels that the student drew itself, whether or not they are to be learnt
     student_layers: tuple[str, ...] = ()
     teacher_layers: tuple[str, ...] = ()
     student_weights: bool = False
     min_classes: int = 0
     kinds: frozenset[str] = frozenset()  # target kinds the term makes sense for; empty: any
+
+    @property
+    def labelled_rows(self) -> bool:
+        """Whether rows without a label do not count."""
+        return self.labels and not self.drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +119,7 @@ class Term(ABC):
 
     def count(self, target: Target) -> Tensor | int:
         """The same number as in `__call__`, known before any model has run."""
-        mask = target.mask(labels=self.needs().labels)
+        mask = target.mask(labels=self.needs().labelled_rows)
         return target.num_rows if mask is None else mask.sum()
 
     def bind(self, student: Signals, teacher: Signals) -> Self:

@@ -117,9 +117,34 @@ class TermSpec(_Open):
     weight: float = 1.0
 
 
+class ReplaySpec(_Strict):
+    """What a student wrote is learnt from again. The fields of `potstill.train.Replay`."""
+
+    capacity: int = Field(1000, ge=1, description="Samples kept.")
+    rise: float = Field(0.1, ge=0, le=1, description="Of the fraction, when validation gets worse.")
+    tolerance: float = Field(0.1, ge=0, description="In nats a token, until it counts as worse.")
+
+
+class OnPolicySpec(_Strict):
+    """A share of every batch that the student writes itself. See `potstill.train.OnPolicy`."""
+
+    fraction: float = Field(0.5, ge=0, le=1, description="Of the samples of every batch.")
+    after: float = Field(0.0, ge=0, le=1, description="Share of all steps before it begins.")
+    max_new_tokens: int = Field(128, ge=1)
+    temperature: float = Field(1.0, ge=0, description="0 takes the most probable token.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    prompt_tokens: int | None = Field(
+        None, ge=1, description="Of plain texts, how many first tokens are the prompt; 1 if empty."
+    )
+    replay: ReplaySpec | None = None
+    engine: Literal["transformers", "vllm"] = "transformers"
+
+
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
+    on_policy: OnPolicySpec | None = Field(None, description="Of language models.")
     reduction: Literal["token", "sequence"] = Field(
         "token",
         description="Of language models: losses are means over all tokens, or every text counts "
@@ -140,6 +165,14 @@ class MemberSpec(_Strict):
     label_map: tuple[int, ...] | None = Field(
         None, description="For each of the student's classes the teacher's number."
     )
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or hub id, of a language model with other tokens than the student.",
+    )
+    markers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Special tokens of the student, and the teacher's in their place.",
+    )
 
 
 class LookSpec(_Strict):
@@ -155,6 +188,14 @@ class TeacherSpec(_Strict):
     model: ModelSpec | None = None
     train: LearnSpec | None = None
     label_map: tuple[int, ...] | None = None
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or hub id, of a language model with other tokens than the student.",
+    )
+    markers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Special tokens of the student, and the teacher's in their place.",
+    )
     ensemble: tuple[MemberSpec, ...] = ()
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[float, ...] | None = None
@@ -165,7 +206,14 @@ class TeacherSpec(_Strict):
         """The teachers, one or several."""
         if self.model is None:
             return self.ensemble
-        return (MemberSpec(model=self.model, train=self.train, label_map=self.label_map),)
+        own = MemberSpec(
+            model=self.model,
+            train=self.train,
+            label_map=self.label_map,
+            tokenizer=self.tokenizer,
+            markers=self.markers,
+        )
+        return (own,)
 
 
 class StudentSpec(_Strict):
@@ -181,6 +229,7 @@ class MeasureSpec(_Strict):
     seconds: float = Field(2.0, gt=0, description="Time spent on latency, for all models together.")
     energy: bool = Field(True, description="Estimate energy with codecarbon when it is installed.")
     country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
+    prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
 
 
 class CodecSpec(_Open):

@@ -46,6 +46,8 @@ class Batch:
             for teachers that bring their own preprocessing (trees, ONNX files).
         origin: the set the samples are from, which stored teachers check; mixed ones have none.
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
+        logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
+            drawn; NaN for labels that were not.
     """
 
     inputs: Tensor
@@ -56,6 +58,7 @@ class Batch:
     raw: Tensor | None = None
     origin: Origin | None = None
     positions: Tensor | None = None
+    logprobs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -81,6 +84,7 @@ class Batch:
             view=maybe(self.view),
             raw=maybe(self.raw),
             positions=maybe(self.positions),
+            logprobs=maybe(self.logprobs),
         )
 
 
@@ -110,24 +114,38 @@ class LazyLogits:
         hidden_ND: what goes into the head.
         head: the last layer.
         chunk_rows: of how many rows at a time the losses are computed; `None` chooses from memory.
+        classes: C where the head has more columns, which pad its width and mean nothing.
     """
 
     hidden_ND: Tensor
     head: nn.Linear
     chunk_rows: int | None = None
+    classes: int | None = None
 
     @property
     def num_classes(self) -> int:
         """C."""
-        return self.head.out_features
+        return self.head.out_features if self.classes is None else self.classes
+
+    @property
+    def weight(self) -> Tensor:
+        """`[C, D]`, the head's weight for C classes."""
+        return self.head.weight if self.classes is None else self.head.weight[: self.classes]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """`[C]`, the head's bias for C classes, if it has one."""
+        if self.head.bias is None or self.classes is None:
+            return self.head.bias
+        return self.head.bias[: self.classes]
 
     def rows(self, index: slice | Tensor) -> Logits:
         """The logits of some rows."""
-        return Logits(self.head(self.hidden_ND[index]))
+        return Logits(self.head(self.hidden_ND[index])[..., : self.classes])
 
     def dense(self) -> Tensor:
         """`[N, C]`, all rows at once."""
-        return torch.as_tensor(self.head(self.hidden_ND))
+        return torch.as_tensor(self.head(self.hidden_ND))[..., : self.classes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,8 @@ class SparseLogits:
         tail_N: float32, the probability mass that is not kept; with the kept mass it makes 1.
         num_classes: C.
         temperature: the one that `logprobs_NK` were computed at.
+        sampled: the classes were drawn from the teacher and `logprobs_NK` are their frequencies:
+            right on average only.
     """
 
     ids_NK: Tensor
@@ -148,9 +168,94 @@ class SparseLogits:
     tail_N: Tensor
     num_classes: int
     temperature: float
+    sampled: bool = False
 
 
-AnyLogits = Logits | LazyLogits | SparseLogits
+@dataclass(frozen=True, slots=True, eq=False)
+class CommonTokens:
+    """Which tokens of two vocabularies are the same.
+
+    Args:
+        student_ids_J: `[J]` int64, the student's numbers of the J common tokens.
+        teacher_ids_J: `[J]` int64, the teacher's numbers of the same tokens.
+        student_rest: int64, the student's other tokens; head columns in neither mean nothing.
+        teacher_rest: likewise.
+    """
+
+    student_ids_J: Tensor
+    teacher_ids_J: Tensor
+    student_rest: Tensor
+    teacher_rest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.student_ids_J)
+
+    @property
+    def overlap(self) -> float:
+        """The share of the student's tokens that the teacher has."""
+        return len(self) / (len(self) + len(self.student_rest))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return type(self)(
+            self.student_ids_J.to(device),
+            self.teacher_ids_J.to(device),
+            self.student_rest.to(device),
+            self.teacher_rest.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """S stretches of text, each a whole number of tokens for both models, and with the same start.
+
+    Rows are those of the logits that predict the tokens. Places beyond a span's tokens hold -1.
+
+    Args:
+        student_rows_SA: `[S, A]` int64, rows of the student.
+        student_ids_SA: `[S, A]` int64, the tokens that stand there.
+        teacher_rows_SB: `[S, B]` int64, rows of the teacher.
+        teacher_ids_SB: `[S, B]` int64.
+    """
+
+    student_rows_SA: Tensor
+    student_ids_SA: Tensor
+    teacher_rows_SB: Tensor
+    teacher_ids_SB: Tensor
+
+    def __len__(self) -> int:
+        return len(self.student_rows_SA)
+
+    def pick(self, index: Tensor) -> Self:
+        """Some of the spans."""
+        return type(self)(
+            self.student_rows_SA[index],
+            self.student_ids_SA[index],
+            self.teacher_rows_SB[index],
+            self.teacher_ids_SB[index],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForeignLogits:
+    """Logits of a teacher with other tokens, and how its rows belong to the student's.
+
+    Args:
+        logits: of the teacher's own rows and tokens.
+        spans: the text that both sides have.
+        common: the tokens that both sides have.
+        num_rows: N, of the student.
+        num_classes: C, of the student.
+    """
+
+    logits: "Logits | LazyLogits"
+    spans: Spans
+    common: CommonTokens
+    num_rows: int
+    num_classes: int
+
+
+AnyLogits = Logits | LazyLogits | SparseLogits | ForeignLogits
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +289,8 @@ class Target:
             layers that answer position by position; `None` means all.
         samples: `[N]` int64, which sample of the batch a row is about, in order; `None` means that
             each sample has one row.
+        logprobs: `[N]` float32, of labels that a student drew itself, the log-probability that each
+            was drawn with; NaN for labels that were not drawn.
         weights: `[N]` float32, how much each row counts in row-wise terms; `None` means 1 each.
     """
 
@@ -193,6 +300,7 @@ class Target:
     labelled: Tensor | None = None
     positions: Tensor | None = None
     samples: Tensor | None = None
+    logprobs: Tensor | None = None
     weights: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:

@@ -17,6 +17,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "model": recipe.ModelSpec,
     "distill and teacher.train": recipe.LearnSpec,
     "distill.objective[]": recipe.TermSpec,
+    "distill.on_policy": recipe.OnPolicySpec,
+    "distill.on_policy.replay": recipe.ReplaySpec,
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,

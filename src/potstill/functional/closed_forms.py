@@ -44,7 +44,11 @@ def jsd_gradient(student_NC: Tensor, teacher_NC: Tensor, *, beta: float) -> tupl
     """As `divergences.jsd`; the gradient is (1 - β) q (u - Σ q u) with u = log q - log m."""
     q_NC, p_NC, ratio_NC = _ratio(student_NC, teacher_NC, highest=LOG_HUGE)
     student_to_mixture_NC = torch.expm1(ratio_NC).mul_(beta).log1p_().neg_()
-    teacher_to_mixture_NC = ratio_NC.add_(student_to_mixture_NC)
+    if beta > 0.5:  # the mixture is near the teacher: do not subtract what is alike
+        inverse_NC = ratio_NC.neg_().clamp_(max=LOG_HUGE)
+        teacher_to_mixture_NC = torch.expm1(inverse_NC).mul_(1 - beta).log1p_().neg_()
+    else:
+        teacher_to_mixture_NC = ratio_NC.add_(student_to_mixture_NC)
     to_student_N = _dot(q_NC, student_to_mixture_NC)
     losses_N = beta * _dot(p_NC, teacher_to_mixture_NC) + (1 - beta) * to_student_N
     slope_NC = student_to_mixture_NC.sub_(to_student_N[:, None]).mul_(1 - beta)

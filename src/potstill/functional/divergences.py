@@ -76,7 +76,11 @@ def jsd(student_log_NC: Tensor, teacher_log_NC: Tensor, *, beta: float) -> Tenso
     ratio_NC = (teacher_log_NC - student_log_NC).detach().clamp(max=LOG_HUGE)
     student_to_mixture_NC = -torch.log1p(beta * torch.expm1(ratio_NC))
     teacher_NC = teacher_log_NC.exp()
-    teacher_to_mixture_NC = torch.where(teacher_NC > 0, ratio_NC + student_to_mixture_NC, 0)
+    teacher_to_mixture_NC = ratio_NC + student_to_mixture_NC
+    if beta > 0.5:  # the mixture is near the teacher: do not subtract what is alike
+        inverse_NC = ratio_NC.neg().clamp_(max=LOG_HUGE)
+        teacher_to_mixture_NC = -torch.log1p((1 - beta) * torch.expm1(inverse_NC))
+    teacher_to_mixture_NC = torch.where(teacher_NC > 0, teacher_to_mixture_NC, 0)
     to_teacher_N = (teacher_NC * teacher_to_mixture_NC).sum(dim=-1)
     to_student_N = (student_log_NC.exp() * student_to_mixture_NC).sum(dim=-1)
     return beta * to_teacher_N + (1 - beta) * to_student_N

@@ -3,14 +3,17 @@
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
+from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.rows import RowTerm
+from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
@@ -23,12 +26,16 @@ __all__ = [
     "KD",
     "NKD",
     "TERMS",
+    "ULD",
     "WTTM",
+    "AdaptiveKL",
+    "AlphaBeta",
     "ArithmeticTerm",
     "BinaryCrossEntropy",
     "BinaryKD",
     "BinaryProbabilityMSE",
     "CrossEntropy",
+    "CrossTokenizerKD",
     "Distance",
     "DivergenceTerm",
     "FeatureTerm",
@@ -36,11 +43,13 @@ __all__ = [
     "Hint",
     "Huber",
     "LogitMSE",
+    "MiniLLM",
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
     "ReverseKL",
     "RowTerm",
+    "SampledReverseKL",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",

@@ -8,11 +8,14 @@ from types import MappingProxyType
 from potstill.errors import RecipeError
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.correlation import DIST
+from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
+from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
@@ -32,6 +35,12 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "skew_kl": SkewKL,
         "skew_reverse_kl": SkewReverseKL,
         "total_variation": TotalVariation,
+        "alpha_beta": AlphaBeta,
+        "adaptive_kl": AdaptiveKL,
+        "cross_tokenizer_kd": CrossTokenizerKD,
+        "uld": ULD,
+        "sampled_reverse_kl": SampledReverseKL,
+        "mini_llm": MiniLLM,
         "dist": DIST,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,

@@ -17,6 +17,7 @@ def check_number(
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
 ) -> None:
     """Raise `RecipeError` unless the option is a finite number within its bounds."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -26,9 +27,10 @@ def check_number(
         and (above is None or value > above)  # type: ignore[operator]
         and (at_least is None or value >= at_least)  # type: ignore[operator]
         and (below is None or value < below)  # type: ignore[operator]
+        and (at_most is None or value <= at_most)  # type: ignore[operator]
     ):
         return
-    bounds = [("above", above), ("at least", at_least), ("below", below)]
+    bounds = [("above", above), ("at least", at_least), ("below", below), ("at most", at_most)]
     wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
     raise RecipeError(
         f"`{type(owner).__name__}` got {name}={value!r}; give a finite number"

@@ -19,9 +19,9 @@ from torch.autograd.function import FunctionCtx
 
 from potstill.errors import PotstillError
 from potstill.functional.reductions import upcast
-from potstill.losses.rows import ABSENT, RowTerm, gradients_of_rows, losses_of_rows
+from potstill.losses.rows import ABSENT, AnyRows, RowTerm, gradients_of_rows, losses_of_rows
 from potstill.losses.sources import Head, TeacherRows, pick, teacher_rows
-from potstill.signals import AnyLogits, SparseLogits
+from potstill.signals import AnyLogits
 
 _LEAST_BYTES, _MOST_BYTES = 32 * 2**20, 512 * 2**20
 _SHARE = 0.125  # of all logits: what the buffers of a chunk may take between these bounds
@@ -237,25 +237,24 @@ class _Walk:
                 gradients.add_block(gradient_BC)
                 logits_RC[part] = gradient_BC
 
-    def _note(
-        self, block: slice, student_BC: Tensor, teacher: Tensor | SparseLogits, losses_JM: Tensor
-    ) -> None:
-        for (term, _, mask_M, _), losses_M in zip(self._terms, losses_JM, strict=True):
+    def _note(self, block: slice, student_BC: Tensor, teacher: AnyRows, losses_JM: Tensor) -> None:
+        for (whole, _, mask_M, _), losses_M in zip(self._terms, losses_JM, strict=True):
+            term = whole.at(self._rows_of(block))
             labels = self._labels_of(term, block)
-            losses_B = losses_of_rows(term, student_BC, _asked(term, teacher), labels)
+            losses_B = losses_of_rows(term, student_BC, _asked_for(term, teacher), labels)
             losses_M[block] = losses_B if mask_M is None else losses_B.where(mask_M[block], 0)
         if self._weights_M is not None:
             losses_JM[:, block] *= self._weights_M[block]
 
     def _differentiate(
-        self, block: slice, student_BC: Tensor, teacher: Tensor | SparseLogits, losses_JM: Tensor
+        self, block: slice, student_BC: Tensor, teacher: AnyRows, losses_JM: Tensor
     ) -> Tensor:
         """The gradient of the scaled sum of all terms by the logits of a block."""
         total_BC: Tensor | None = None
         for scaled, factor, losses_M in zip(self._terms, self._factors, losses_JM, strict=True):
-            labels = self._labels_of(scaled.term, block)
-            theirs = _asked(scaled.term, teacher)
-            losses_B, gradient_BC = gradients_of_rows(scaled.term, student_BC, theirs, labels)
+            term = scaled.term.at(self._rows_of(block))
+            labels, rows = self._labels_of(term, block), _asked_for(term, teacher)
+            losses_B, gradient_BC = gradients_of_rows(term, student_BC, rows, labels)
             if scaled.mask_M is not None:
                 left_out_B = ~scaled.mask_M[block]
                 losses_B = losses_B.masked_fill(left_out_B, 0)
@@ -269,12 +268,15 @@ class _Walk:
             total_BC.mul_(self._weights_M[block, None])
         return total_BC
 
+    def _rows_of(self, block: slice) -> slice | Tensor:
+        """Which of the N rows a block has."""
+        return block if self._index_M is None else self._index_M[block]
+
     def _labels_of(self, term: RowTerm, block: slice) -> Tensor:
         return pick(self._labels, None, block) if term.needs().labels else ABSENT
 
 
-def _asked(term: RowTerm, teacher: Tensor | SparseLogits) -> Tensor | SparseLogits:
-    """What a term that asks for no teacher is given in its place."""
+def _asked_for(term: RowTerm, teacher: AnyRows) -> AnyRows:
     return teacher if term.needs().teacher_logits else ABSENT
 
 

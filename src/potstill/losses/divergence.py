@@ -11,6 +11,7 @@ from potstill.functional.closed_forms import scratch
 from potstill.functional.coarse import Kept, binned, binned_in_place, kept_classes, spread
 from potstill.functional.divergences import log_softened
 from potstill.functional.reductions import upcast
+from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
 from potstill.signals import SparseLogits
@@ -28,15 +29,36 @@ class DivergenceTerm(RowTerm):
     r"""$T^2$ times a divergence of the softmax of the logits at temperature T.
 
     A subclass is a frozen dataclass with the option `temperature` and gives `divergence`; if it
-    also gives `closed_form`, rows of lazy logits take fewer passes over memory.
+    also gives `closed_form`, rows of lazy logits take fewer passes over memory. Options of its own
+    are checked in `check_options`.
 
     A teacher that kept K classes and the mass of the others is compared over K + 1 bins; with
-    every class kept this is the divergence over all of them. With sampled classes and an empty
-    tail, the gradient of the forward divergence is q - t with the sampled frequencies t, which is
-    unbiased.
+    every class kept this is the divergence over all of them. With sampled classes the gradient of
+    forward KL is q - t with the sampled frequencies t, which is unbiased; other divergences are not
+    linear in the teacher and refuse samples (`follows_samples`).
     """
 
     temperature: float
+
+    def __post_init__(self) -> None:
+        self.check_options()
+        check_number(self, "temperature", self.temperature, above=0)
+
+    def check_options(self) -> None:
+        """Refuse values of options other than the temperature that cannot teach.
+
+        Raises:
+            RecipeError: naming the option and what it takes.
+        """
+        return
+
+    def needs(self) -> Needs:
+        """Logits on both sides, of a teacher all or the best of them."""
+        return SOFT
+
+    def follows_samples(self) -> bool:
+        """Whether classes sampled from the teacher give the right gradient on average."""
+        return False
 
     @abstractmethod
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
@@ -93,15 +115,23 @@ class DivergenceTerm(RowTerm):
         return losses_N * self.temperature**2, gradient_NC.mul_(self.temperature)
 
     def _kept(self, teacher: SparseLogits) -> Kept:
-        if teacher.temperature != self.temperature:
-            raise HandshakeError(f"`{self.name}`: {wrong_temperature(self, teacher.temperature)}")
+        problem = wrong_for(self, teacher)
+        if problem is not None:
+            raise HandshakeError(f"`{self.name}`: {problem}")
         return kept_classes(teacher.ids_NK, teacher.logprobs_NK, teacher.tail_N)
 
 
-def wrong_temperature(term: DivergenceTerm, stored: float) -> str:
-    """The sentence for a teacher whose log-probabilities were computed at another temperature."""
-    return (
-        f"it has temperature {term.temperature:g}, and the log-probabilities that the teacher "
-        f"kept were computed at {stored:g}; set temperature={stored:g}, or label again at "
-        f"{term.temperature:g}."
-    )
+def wrong_for(term: DivergenceTerm, kept: SparseLogits) -> str | None:
+    """Why a term cannot follow these kept classes, in a sentence; `None` if it can."""
+    if kept.temperature != term.temperature:
+        return (
+            f"it has temperature {term.temperature:g}, and the log-probabilities that the teacher "
+            f"kept were computed at {kept.temperature:g}; set temperature={kept.temperature:g}, or "
+            f"label again at {term.temperature:g}."
+        )
+    if kept.sampled and not term.follows_samples():
+        return (
+            "the teacher's classes were sampled, which is right on average for forward KL alone; "
+            "use kd, or label again with the best classes and a tail."
+        )
+    return None

@@ -76,14 +76,16 @@ def _in_one_pass(
     active = [term for (term, _), absent in zip(terms, absents, strict=True) if not absent]
     for term in active:
         check_rows(term, logits, teacher.logits, target)
+    terms = [(term.beside(logits, teacher.logits, target), scale) for term, scale in terms]
     index_M, labelled_M = _rows_that_count(active, target)
     labels = ABSENT
     if target.labels is not None and any(term.needs().labels for term in active):
         labels = target.labels if index_M is None else target.labels[index_M]
-        labels = keep_rows(labels, labelled_M)
+        if not any(term.needs().drawn for term in active):  # which have labels of their own
+            labels = keep_rows(labels, labelled_M)
     work = Pass(
         terms=tuple(
-            Scaled(term, scale, labelled_M if term.needs().labels else None, absent)
+            Scaled(term, scale, labelled_M if term.needs().labelled_rows else None, absent)
             for (term, scale), absent in zip(terms, absents, strict=True)
         ),
         teacher=teacher.logits if any(term.needs().teacher_logits for term in active) else None,
@@ -92,7 +94,7 @@ def _in_one_pass(
         chunk_rows=logits.chunk_rows,
         weights_M=_picked(target.weights, index_M),
     )
-    return evaluate(logits.hidden_ND, logits.head.weight, logits.head.bias, work)
+    return evaluate(logits.hidden_ND, logits.weight, logits.bias, work)
 
 
 def _picked(weights_N: Tensor | None, index_M: Tensor | None) -> Tensor | None:
@@ -106,7 +108,7 @@ def _rows_that_count(
 
     Finding them waits once for the device, which the rows that need no head are worth.
     """
-    all_need_labels = all(term.needs().labels for term in terms)
+    all_need_labels = all(term.needs().labelled_rows for term in terms)
     mask_N = target.mask(labels=all_need_labels)
     index_M = None if mask_N is None else mask_N.nonzero()[:, 0]
     if all_need_labels or target.labelled is None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
+from potstill.losses.others import ForeignRows, first_rows, foreign_rows
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
 from potstill.signals import (
     AnyLogits,
+    ForeignLogits,
     LazyLogits,
     Logits,
     Partial,
@@ -29,6 +31,9 @@ ONE_OF_MANY = frozenset({"single_label", "tokens"})  # kinds of targets that a s
 ABSENT = torch.empty(0)  # stands for what a term did not ask for
 
 
+AnyRows = Tensor | SparseLogits | ForeignRows
+
+
 class Rows(NamedTuple):
     """What a row-wise term works on; `ABSENT` where the term did not ask.
 
@@ -36,7 +41,7 @@ class Rows(NamedTuple):
     """
 
     student_NC: Tensor
-    teacher: Tensor | SparseLogits
+    teacher: AnyRows
     labels: Tensor
     mask_N: Tensor | None
 
@@ -90,6 +95,25 @@ class RowTerm(ArithmeticTerm):
         """As `row_gradients`, with the classes that the teacher kept."""
         return _by_autograd(lambda leaf: self.sparse_row_losses(leaf, teacher, labels), student_NC)
 
+    def foreign_row_losses(self, student_NC: Tensor, teacher: ForeignRows) -> Tensor:
+        """As `row_losses`, with a teacher that has other tokens.
+
+        Raises:
+            HandshakeError: the term needs the teacher to have the student's tokens.
+        """
+        raise HandshakeError(
+            f"`{self.name}` needs a teacher with the student's tokens and got one with others; "
+            "use cross_tokenizer_kd or uld."
+        )
+
+    def beside(self, student: AnyLogits, teacher: AnyLogits | None, target: Target) -> "RowTerm":
+        """The same term, knowing what its rows must know of each other; most need nothing."""
+        return self
+
+    def at(self, rows: slice | Tensor) -> "RowTerm":
+        """What `beside` gave, for some of the rows."""
+        return self
+
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum of the rows that count, and their number."""
@@ -100,25 +124,29 @@ class RowTerm(ArithmeticTerm):
         if self.needs().labels and target.labels is None:
             return nothing_labelled(self, student)
         rows = read_rows(self, student, teacher, target)
-        losses_N = losses_of_rows(self, rows.student_NC, rows.teacher, rows.labels)
+        assert student.logits is not None
+        term = self.beside(student.logits, teacher.logits, target)
+        losses_N = losses_of_rows(term, rows.student_NC, rows.teacher, rows.labels)
         if target.weights is not None:
             losses_N = losses_N * target.weights
         return Partial(sum_rows(losses_N, rows.mask_N), self.count(target))
 
 
-def losses_of_rows(
-    term: RowTerm, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor
-) -> Tensor:
-    """`row_losses` or its sparse form, whichever suits the teacher's rows."""
+def losses_of_rows(term: RowTerm, student_NC: Tensor, teacher: AnyRows, labels: Tensor) -> Tensor:
+    """`row_losses` or another form of it, whichever suits the teacher's rows."""
+    if isinstance(teacher, ForeignRows):
+        return term.foreign_row_losses(student_NC, teacher)
     if isinstance(teacher, SparseLogits):
         return term.sparse_row_losses(student_NC, teacher, labels)
     return term.row_losses(student_NC, teacher, labels)
 
 
 def gradients_of_rows(
-    term: RowTerm, student_NC: Tensor, teacher: Tensor | SparseLogits, labels: Tensor
+    term: RowTerm, student_NC: Tensor, teacher: AnyRows, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`row_gradients` or its sparse form, whichever suits the teacher's rows."""
+    """`row_gradients` or another form of it, whichever suits the teacher's rows."""
+    if isinstance(teacher, ForeignRows):
+        return _by_autograd(lambda leaf: term.foreign_row_losses(leaf, teacher), student_NC)
     if isinstance(teacher, SparseLogits):
         return term.sparse_row_gradients(student_NC, teacher, labels)
     return term.row_gradients(student_NC, teacher, labels)
@@ -146,10 +174,10 @@ def read_rows(term: ArithmeticTerm, student: Signals, teacher: Signals, target: 
         HandshakeError: something is missing or the shapes do not belong together.
     """
     needs = term.needs()
-    mask_N = target.mask(labels=needs.labels)
+    mask_N = target.mask(labels=needs.labelled_rows)
     check_rows(term, student.logits, teacher.logits, target)
     student_NC = upcast(_dense(term, student.logits, of="student"))
-    teacher_rows: Tensor | SparseLogits = ABSENT
+    teacher_rows: AnyRows = ABSENT
     if needs.teacher_logits:
         teacher_rows = _teacher_rows(term, teacher.logits, mask_N)
     labels = ABSENT
@@ -177,9 +205,10 @@ def check_rows(
         _check_labels(term, needs, target.labels)
 
 
-def _teacher_rows(
-    term: ArithmeticTerm, logits: AnyLogits | None, mask_N: Tensor | None
-) -> Tensor | SparseLogits:
+def _teacher_rows(term: ArithmeticTerm, logits: AnyLogits | None, mask_N: Tensor | None) -> AnyRows:
+    if isinstance(logits, ForeignLogits) and isinstance(term, RowTerm):
+        every_N = torch.arange(logits.num_rows, device=logits.spans.student_rows_SA.device)
+        return foreign_rows(logits, first_rows(logits), every_N)
     if isinstance(logits, SparseLogits) and isinstance(term, RowTerm):
         return replace(
             logits,
@@ -196,6 +225,8 @@ def _shape(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> tuple[
             return (*logits.hidden_ND.shape[:-1], logits.num_classes)
         case SparseLogits() if of == "teacher":
             return (*logits.ids_NK.shape[:-1], logits.num_classes)
+        case ForeignLogits():
+            return logits.num_rows, logits.num_classes
         case Logits():
             return tuple(logits.values_NC.shape)
     return tuple(_dense(term, logits, of=of).shape)
@@ -211,6 +242,11 @@ def _dense(term: ArithmeticTerm, logits: AnyLogits | None, *, of: str) -> Tensor
         raise HandshakeError(
             f"`{term.name}` needs the {of}'s logits of all {logits.num_classes} classes and got "
             f"the best {logits.ids_NK.shape[-1]}; give a {of} with dense logits."
+        )
+    if isinstance(logits, ForeignLogits):
+        raise HandshakeError(
+            f"`{term.name}` needs a {of} with the student's tokens and got one with others; use "
+            "cross_tokenizer_kd or uld."
         )
     return logits.dense()
 

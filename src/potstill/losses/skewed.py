@@ -12,13 +12,24 @@ from potstill.functional.closed_forms import (
 )
 from potstill.functional.divergences import skew_kl, skew_reverse_kl, total_variation
 from potstill.losses.checks import check_number
-from potstill.losses.divergence import SOFT, DivergenceTerm
-from potstill.protocols import Needs
+from potstill.losses.divergence import DivergenceTerm
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _SkewedTerm(DivergenceTerm):
+    """What both directions have in common: their options."""
+
+    skew: float = 0.1
+    temperature: float = 1.0
+
+    def check_options(self) -> None:
+        """The skew lies strictly between 0 and 1."""
+        check_number(self, "skew", self.skew, above=0, below=1)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SkewKL(DivergenceTerm):
+class SkewKL(_SkewedTerm):
     r"""Forward KL to a mixture that has some of the teacher in it: its gradient is bounded.
 
     Formula: $T^2\,\mathrm{KL}(p \,\|\, \lambda p + (1 - \lambda) q)$ with
@@ -35,17 +46,6 @@ class SkewKL(DivergenceTerm):
         temperature: T, above 0.
     """
 
-    skew: float = 0.1
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self, "skew", self.skew, above=0, below=1)
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
-
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(p ‖ λ p + (1 - λ) q)."""
         return skew_kl(student_log_NC, teacher_log_NC, skew=self.skew)
@@ -57,7 +57,7 @@ class SkewKL(DivergenceTerm):
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SkewReverseKL(DivergenceTerm):
+class SkewReverseKL(_SkewedTerm):
     r"""Reverse KL to a mixture that has some of the student in it: finite for any teacher.
 
     Formula: $T^2\,\mathrm{KL}(q \,\|\, (1 - \lambda) p + \lambda q)$ with
@@ -72,17 +72,6 @@ class SkewReverseKL(DivergenceTerm):
         skew: λ, the student's share in the mixture, strictly between 0 and 1.
         temperature: T, above 0.
     """
-
-    skew: float = 0.1
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self, "skew", self.skew, above=0, below=1)
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(q ‖ (1 - λ) p + λ q)."""
@@ -112,13 +101,6 @@ class TotalVariation(DivergenceTerm):
     """
 
     temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """Σ |p - q| / 2."""

@@ -1,6 +1,7 @@
 """Divergences between softened class distributions: KD, WTTM, JSD and reverse KL."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import final
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from potstill.functional.closed_forms import jsd_gradient, kl_gradient, reverse_kl_gradient
 from potstill.functional.divergences import jsd, kl, log_softened, reverse_kl, softened
 from potstill.functional.divergences import standardised as standardised_rows
-from potstill.losses.checks import check_flag, check_number
+from potstill.losses.checks import check_choice, check_flag, check_number
 from potstill.losses.divergence import SOFT, DivergenceTerm
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.protocols import Needs
@@ -45,8 +46,8 @@ class KD(DivergenceTerm):
     temperature: float = 4.0
     standardise: bool = False
 
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
+    def check_options(self) -> None:
+        """Whether to standardise is true or false."""
         check_flag(self, "standardise", self.standardise)
 
     def needs(self) -> Needs:
@@ -84,6 +85,10 @@ class KD(DivergenceTerm):
         if self.standardise:
             return RowTerm.sparse_row_gradients(self, student_NC, teacher, labels)
         return super().sparse_row_gradients(student_NC, teacher, labels)
+
+    def follows_samples(self) -> bool:
+        """The gradient q - t is right on average."""
+        return True
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(p ‖ q)."""
@@ -128,45 +133,76 @@ class WTTM(RowTerm):
         return torch.logsumexp(power_NC, dim=-1).exp() * divergence_N
 
 
+class Scale(StrEnum):
+    """What the generalised Jensen-Shannon divergence is multiplied with."""
+
+    PLAIN = "plain"
+    EVEN = "even"
+    TRL = "trl"
+
+
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
 class JSD(DivergenceTerm):
     r"""Generalised Jensen-Shannon divergence: bounded, between forward and reverse KL.
 
-    Formula: $T^2 [\beta\,\mathrm{KL}(p \,\|\, m) + (1 - \beta)\,\mathrm{KL}(q \,\|\, m)]$ with the
-        mixture $m = \beta p + (1 - \beta) q$.
+    Formula: $T^2 s [\beta\,\mathrm{KL}(p \,\|\, m) + (1 - \beta)\,\mathrm{KL}(q \,\|\, m)]$ with
+        the mixture $m = \beta p + (1 - \beta) q$ and the scale $s$: 1, or with `scale="even"`
+        $1 / (\beta (1 - \beta))$.
     Shapes: logits `[N, C]` on both sides.
     Paper: Agarwal et al. 2023, arXiv:2306.13649.
     Requires: a teacher that gives logits of the student's classes. No labels.
-    Related: β = 0.5 is the textbook's divergence, at most ln 2. Towards 0 it approaches β `KD`,
-        towards 1 it approaches (1 - β) `ReverseKL`, so its scale shrinks with β (1 - β). The ends,
-        where it would be 0 and teach nothing, are refused rather than replaced by something of
-        another scale: write `KD` or `ReverseKL` there.
+    Related: plain, β = 0.5 is the textbook's divergence, at most ln 2; towards 0 it approaches
+        β `KD`, towards 1 it approaches (1 - β) `ReverseKL`, so it fades with β (1 - β), and the
+        ends, where it would be 0 and teach nothing, are refused. With `scale="even"` it goes from
+        `KD` at 0 to `ReverseKL` at 1 without a jump, four times the textbook's at 0.5, and one
+        weight suits all β. `scale="trl"` is the plain one with `KD` and `ReverseKL` put in at the
+        ends, as TRL has it: there the scale jumps.
     Example: `JSD(beta=0.5) + CrossEntropy()`
 
     Args:
-        beta: the teacher's share in the mixture, strictly between 0 and 1.
+        beta: the teacher's share in the mixture; strictly between 0 and 1 where the scale is plain,
+            from 0 to 1 otherwise.
         temperature: T, above 0.
+        scale: "plain", "even" or "trl".
     """
 
     beta: float = 0.5
     temperature: float = 1.0
+    scale: str = "plain"
 
-    def __post_init__(self) -> None:
-        check_number(self, "beta", self.beta, above=0, below=1)
-        check_number(self, "temperature", self.temperature, above=0)
+    def check_options(self) -> None:
+        """β lies between the ends, or at one of them if the scale allows it."""
+        scale = check_choice(self, "scale", self.scale, Scale)
+        object.__setattr__(self, "scale", scale)
+        if scale is Scale.PLAIN:
+            check_number(self, "beta", self.beta, above=0, below=1)
+        else:
+            check_number(self, "beta", self.beta, at_least=0, at_most=1)
 
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
+    def follows_samples(self) -> bool:
+        """Only where it is forward KL."""
+        return self.beta == 0
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
-        """β KL(p ‖ m) + (1 - β) KL(q ‖ m)."""
-        return jsd(student_log_NC, teacher_log_NC, beta=self.beta)
+        """β KL(p ‖ m) + (1 - β) KL(q ‖ m), scaled."""
+        if self.beta == 0:
+            return kl(student_log_NC, teacher_log_NC.exp())
+        if self.beta == 1:
+            return reverse_kl(student_log_NC, teacher_log_NC)
+        return self._factor() * jsd(student_log_NC, teacher_log_NC, beta=self.beta)
 
     def closed_form(self, student_NC: Tensor, teacher_NC: Tensor) -> tuple[Tensor, Tensor]:
         """As in `DivergenceTerm`."""
-        return jsd_gradient(student_NC, teacher_NC, beta=self.beta)
+        if self.beta == 0:
+            return kl_gradient(student_NC, teacher_NC)
+        if self.beta == 1:
+            return reverse_kl_gradient(student_NC, teacher_NC)
+        losses_N, gradient_NC = jsd_gradient(student_NC, teacher_NC, beta=self.beta)
+        return losses_N * self._factor(), gradient_NC.mul_(self._factor())
+
+    def _factor(self) -> float:
+        return 1 / (self.beta * (1 - self.beta)) if self.scale == Scale.EVEN else 1
 
 
 @final
@@ -188,13 +224,6 @@ class ReverseKL(DivergenceTerm):
     """
 
     temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", self.temperature, above=0)
-
-    def needs(self) -> Needs:
-        """Logits on both sides."""
-        return SOFT
 
     def divergence(self, student_log_NC: Tensor, teacher_log_NC: Tensor) -> Tensor:
         """KL(q ‖ p)."""

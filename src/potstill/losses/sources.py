@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from potstill.functional.reductions import upcast
-from potstill.losses.rows import ABSENT
-from potstill.signals import AnyLogits, LazyLogits, Logits, SparseLogits
+from potstill.losses.others import ForeignRows, first_rows, foreign_rows
+from potstill.losses.rows import ABSENT, AnyRows
+from potstill.signals import AnyLogits, ForeignLogits, LazyLogits, Logits, SparseLogits
 
 
 def pick(tensor: Tensor, index_M: Tensor | None, rows: slice) -> Tensor:
@@ -80,8 +81,8 @@ class TeacherRows(ABC):
         return
 
     @abstractmethod
-    def rows(self, block: slice) -> Tensor | SparseLogits:
-        """`[B, C]` in float32 or better, or the kept classes of B rows."""
+    def rows(self, block: slice) -> AnyRows:
+        """`[B, C]` in float32 or better, the kept classes of B rows, or rows of other tokens."""
 
 
 def teacher_rows(logits: AnyLogits | None, index_M: Tensor | None) -> TeacherRows:
@@ -93,6 +94,8 @@ def teacher_rows(logits: AnyLogits | None, index_M: Tensor | None) -> TeacherRow
             return _Sparse(logits, index_M)
         case LazyLogits():
             return _Lazy(logits, index_M)
+        case ForeignLogits():
+            return _Foreign(logits, index_M)
     return _Absent()
 
 
@@ -130,7 +133,7 @@ class _Sparse(TeacherRows):
 class _Lazy(TeacherRows):
     def __init__(self, logits: LazyLogits, index_M: Tensor | None) -> None:
         self._given, self._index_M = logits, index_M
-        self._head = Head(logits.hidden_ND, logits.head.weight, logits.head.bias, index_M)
+        self._head = Head(logits.hidden_ND, logits.weight, logits.bias, index_M)
         self.bytes_per_row = self._head.bytes_per_row
 
     def begin(self, chunk: slice) -> None:
@@ -144,3 +147,15 @@ class _Lazy(TeacherRows):
 
     def rows(self, block: slice) -> Tensor:
         return upcast(self._logits_RC[block.start - self._start : block.stop - self._start])
+
+
+@final
+class _Foreign(TeacherRows):
+    def __init__(self, logits: ForeignLogits, index_M: Tensor | None) -> None:
+        self._logits, self._row_N = logits, first_rows(logits)
+        device = self._row_N.device
+        self._index_M = torch.arange(logits.num_rows, device=device) if index_M is None else index_M
+        self.bytes_per_row = 4 * logits.logits.num_classes
+
+    def rows(self, block: slice) -> ForeignRows:
+        return foreign_rows(self._logits, self._row_N, self._index_M[block])

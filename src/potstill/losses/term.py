@@ -37,7 +37,7 @@ class ArithmeticTerm(Term, ABC):
         needs_labels = self.needs().labels
         if needs_labels and target.labels is None:
             return 0
-        mask = target.mask(labels=needs_labels)
+        mask = target.mask(labels=self.needs().labelled_rows)
         if target.weights is not None:
             return sum_rows(target.weights, mask)
         return target.num_rows if mask is None else mask.sum()

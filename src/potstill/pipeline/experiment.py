@@ -19,7 +19,7 @@ from potstill.runtime.fast import Bounds
 from potstill.signals import Batch
 from potstill.store.codec import Codec
 from potstill.teachers import Combine, EstimatorTeacher, ViewAverage
-from potstill.train import TrainSettings
+from potstill.train import OnPolicy, TrainSettings
 
 ModelFactory = Callable[[int], nn.Module]
 
@@ -170,12 +170,16 @@ class Looks:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates."""
+    """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
+
+    `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match.
+    """
 
     threads: int = 1
     seconds: float = 2.0
     energy: bool = True
     country: str | None = None
+    prompts: int = 100
 
 
 class Use(StrEnum):
@@ -227,6 +231,8 @@ class Experiment:
         objective: what the distilled student minimises; scratch minimises the task's own loss.
         learning: of the student, the same with and without the teacher.
         looks: test-time augmentation of the teacher; `None` asks it once about each input.
+        on_policy: of language models, how much the distilled student learns from its own answers;
+            `None` for nothing. The control, scratch, learns from the data alone.
         seeds: one training of each student a seed.
         export: formats; `onnx` or nothing.
         measuring: see `Measuring`.
@@ -248,6 +254,7 @@ class Experiment:
     objective: Objective
     learning: Learning = field(default_factory=Learning)
     looks: Looks | None = None
+    on_policy: OnPolicy | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     export: tuple[str, ...] = ("onnx",)
     measuring: Measuring = field(default_factory=Measuring)

@@ -1,8 +1,10 @@
 """The one reading of the test data, and the figures made of it."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -19,10 +21,11 @@ from potstill.measure.summary import summarise
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
-from potstill.runtime.files import write_with
+from potstill.pipeline.writing import Exam, can_write, exam_of, transcript
+from potstill.runtime.files import write_text, write_with
 from potstill.train.evaluate import Answers, answers_of, score
 
-PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
+PREDICTIONS, SAMPLES, WRITTEN = "predictions.npz", "samples.npz", "written.jsonl"
 ROLES = ("teacher", "scratch", "distilled")
 SHOWN = 96  # samples kept for the report
 
@@ -43,6 +46,10 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     task = shop.experiment.task
     device = shop.runtime.device
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
+    exam = exam_of(shop.experiment.data, count=shop.experiment.measuring.prompts)
+    written: dict[str, list[str]] = {}
+    if exam is not None and len(ready.modules) == 1 and can_write(ready.modules[0]):
+        written["teacher_0"] = exam.answers(ready.modules[0].to(device))
     teachers = {"selected": ready.teacher, **ready.other}
     for which, teacher in teachers.items():
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
@@ -57,11 +64,13 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
                         shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
                     )
                     said[weights] = answers_of(module.to(device), test, task)
+                    if exam is not None and which == "selected" and can_write(module):
+                        written[f"{role}_{seed}"] = exam.answers(module)
                 found[which][f"{role}_{seed}"] = said[weights]
     selected = found["selected"]
     _keep(shop, selected)
     return {
-        "test": _metrics(shop, selected),
+        "test": _metrics(shop, selected, {} if exam is None else _examined(shop, exam, written)),
         "test_last": _metrics(shop, found["last"]),
         "test_best": _metrics(shop, found["best"]),
         "calibration": _calibration(shop, selected),
@@ -73,10 +82,28 @@ def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
     return [a for name, a in answers.items() if name.rpartition("_")[0] == role]
 
 
-def _metrics(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+def _examined(
+    shop: Workshop, exam: Exam, written: Mapping[str, list[str]]
+) -> dict[str, dict[str, float]]:
+    """The scores of what each model has written, which is kept for people to read."""
+    lines = [json.dumps(record, ensure_ascii=False) for record in transcript(exam, written)]
+    write_text(shop.folder / WRITTEN, "".join(f"{line}\n" for line in lines))
+    return {name: exam.scores(answers) for name, answers in written.items()}
+
+
+def _metrics(
+    shop: Workshop,
+    answers: Mapping[str, Answers],
+    more: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> dict[str, object]:
+    """The task's metrics, and further ones by model, of every role."""
     found: dict[str, object] = {}
     for role in ROLES:
-        scores = [score(a, shop.experiment.task) for a in _of(role, answers)]
+        scores = [
+            {**score(a, shop.experiment.task), **more.get(name, {})}
+            for name, a in answers.items()
+            if name.rpartition("_")[0] == role
+        ]
         if scores:
             found[role] = {name: summarise([s[name] for s in scores]) for name in scores[0]}
     return found

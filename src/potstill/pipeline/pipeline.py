@@ -30,6 +30,7 @@ from potstill.train.evaluate import answers_of, score
 from potstill.train.handshake import shake_hands
 from potstill.train.pace import Pace
 from potstill.train.progress import Progress
+from potstill.train.replaced import undrawn
 
 
 @final
@@ -106,7 +107,7 @@ class Pipeline:
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        student = (e.student.key, e.learning, e.objective, e.seeds, e.export, e.on_policy)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -122,7 +123,7 @@ class Pipeline:
         raw = teacher is not None and teacher.reads_raw
         feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = e.student.make(0).to(shop.runtime.device)
-        batch = feed.batch(0, 0)
+        batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
         shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
 
     def _scratch_objective(self) -> Objective:
@@ -168,6 +169,7 @@ class Pipeline:
                     objective=self._scratch_objective() if source is None else e.objective,
                     teacher=None if source is None else source.teacher,
                     views=None if source is None else source.views,
+                    on_policy=None if source is None else e.on_policy,
                     pace=pace,
                 ),
             )

@@ -24,6 +24,7 @@ from potstill.pipeline.experiment import (
 )
 from potstill.pipeline.storing import Decision, decide, labelling_feed
 from potstill.pipeline.token_planning import activation_bytes, token_notes
+from potstill.pipeline.tokenising import vocabulary_report
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
@@ -113,6 +114,7 @@ def make_plan(experiment: Experiment) -> Plan:
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
     data = experiment.data
+    words = vocabulary_report(data, student, teacher, _modules(experiment))
     return Plan(
         name=experiment.name,
         device=str(runtime.device),
@@ -137,6 +139,7 @@ def make_plan(experiment: Experiment) -> Plan:
                 batch=_feed(experiment, experiment.learning, None).batch(0, 0),
                 step_ms=(without, taught),
             ),
+            *([] if words is None else words.lines()),
         ),
     )
 

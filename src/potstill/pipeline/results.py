@@ -80,6 +80,7 @@ def _model(
         }
     else:
         training = _training(shop, role)
+        training["rollout_seconds"] = _rollout_seconds(shop, role)
         training["agreement"] = _part(measured, "agreement", role)
         training["shipped_seed"] = _part(exported, "shipped_seed", role)
     return {**common, **training}
@@ -94,6 +95,15 @@ def _training(shop: Workshop, role: str) -> dict[str, object]:
         "best_epochs": [o["best_epoch"] for o in outcomes],
         "selected_epochs": [o["selected_epoch"] for o in outcomes],
     }
+
+
+def _rollout_seconds(shop: Workshop, role: str) -> float | None:
+    """Of `train_seconds`, what the students' own writing took; `None` where they wrote nothing."""
+    outcomes = [shop.ledger.outcome(f"{role}/{seed}") for seed in shop.experiment.seeds]
+    spent = [o.get("rollout") for o in outcomes]
+    return (
+        _mean([dict(s) for s in spent if isinstance(s, Mapping)], "seconds") if any(spent) else None
+    )
 
 
 def _mean(outcomes: list[dict[str, object]], name: str) -> float | None:

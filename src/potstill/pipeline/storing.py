@@ -133,6 +133,11 @@ def _weighed(found: Decision, where: Path) -> Decision:
 def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     """Why a store cannot serve this experiment at all, if so."""
     learning, needs = experiment.learning, experiment.objective.needs()
+    if experiment.on_policy is not None:
+        return (
+            "the student writes some of the samples itself at every step, which no store holds; "
+            "leave `distill.on_policy` out."
+        )
     if learning.mix is not None:
         return "mixing makes new samples at every step, which no store holds; switch `mix` off."
     by_token = experiment.task.kind == "tokens"
@@ -148,6 +153,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
         )
     if not (needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers):
         return "the objective asks the teacher nothing."
+    if teacher.offers().logits is LogitKind.FOREIGN:
+        return "the teacher has other tokens than the student, which no store holds yet."
     if by_token and experiment.storing.codec is None:
         if experiment.storing.use is Use.AUTO:
             return (

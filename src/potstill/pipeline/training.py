@@ -1,7 +1,7 @@
 """Stages that train: a teacher, the scratch students, the distilled students."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +14,9 @@ from potstill.models import save_model
 from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.pipeline.workshop import Workshop
+from potstill.pipeline.writing import rollout_of
 from potstill.protocols import Teacher
-from potstill.train import Distiller, Fit, Select
+from potstill.train import Distiller, Fit, OnPolicy, Select
 from potstill.train.pace import EXACT_PACE, Pace
 
 SELECTED = "model.safetensors"
@@ -34,6 +35,7 @@ class Assigned:
     objective: Objective
     teacher: Teacher | None = None
     pace: Callable[[], Pace] = lambda: EXACT_PACE
+    on_policy: OnPolicy | None = None
     views: int | None = None  # how many are rotated through, for a stored teacher
 
     @property
@@ -55,6 +57,8 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
     )
     if task.views is not None:
         parts = (*parts, task.views)
+    if task.on_policy is not None:
+        parts = (*parts, task.on_policy)
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),
@@ -73,6 +77,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
         settings=task.learning.settings,
         runtime=shop.runtime,
         pace=task.pace(),
+        rollout=rollout_of(task.on_policy, experiment.data, seed=task.seed),
     )
     feed = task.learning.feed(
         task.samples,
@@ -115,6 +120,7 @@ def _outcome(
         "selected_epoch": fit.epochs if by_last else fit.best_epoch,
         "epochs": fit.epochs,
         "steps": fit.steps,
+        "rollout": None if fit.rollout is None else asdict(fit.rollout),
         "energy_wh": energy_wh,
         "co2_g": co2_g,
         "validation": validated[fit.epochs if by_last else fit.best_epoch],

@@ -28,6 +28,8 @@ class CausalLM(Task):
     before the model's head, so there is no tensor of all positions times the vocabulary.
 
     Args:
+        vocabulary: how many tokens the tokenizer has. Columns of a head beyond, which pad its width
+            and differ between models of one family, are left out; `None` takes all of them.
         reduction: `token` averages losses over all that is asked, `sequence` over texts.
     """
 
@@ -36,12 +38,15 @@ class CausalLM(Task):
     primary = "perplexity"
     higher_is_better = False
 
-    def __init__(self, *, reduction: Reduction | str = Reduction.TOKEN) -> None:
+    def __init__(
+        self, *, reduction: Reduction | str = Reduction.TOKEN, vocabulary: int | None = None
+    ) -> None:
         self.reduction = Reduction(reduction)
+        self.vocabulary = vocabulary
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits that are not computed yet, one row for each position asked."""
-        return token_signals(model, batch, layers)
+        return token_signals(model, batch, layers, vocabulary=self.vocabulary)
 
     def target(self, batch: Batch) -> Target:
         """The same rows, and whose they are."""

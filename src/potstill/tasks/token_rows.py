@@ -18,11 +18,13 @@ from potstill.runtime.texts import PLACES
 from potstill.signals import (
     AnyLogits,
     Batch,
+    ForeignLogits,
     LazyLogits,
     Signals,
     SparseLogits,
     Target,
 )
+from potstill.tasks.foreign_rows import digest_foreign
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -61,7 +63,9 @@ def token_target(batch: Batch, *, reduction: Reduction = Reduction.TOKEN) -> Tar
     return Target(
         num_rows=len(chosen.index_N),
         labels=chosen.labels_N,
+        labelled=None if batch.labelled is None else batch.labelled[chosen.samples_N],
         samples=chosen.samples_N,
+        logprobs=None if batch.logprobs is None else batch.logprobs.flatten()[chosen.index_N],
         positions=batch.positions,
         weights=None if reduction is Reduction.TOKEN else _shares(batch, chosen),
     )
@@ -78,8 +82,16 @@ def _shares(batch: Batch, chosen: Asked) -> Tensor:
     return 1.0 / asked_T[texts_N].float()
 
 
-def token_signals(model: nn.Module, batch: Batch, layers: Sequence[str]) -> Signals:
+def token_signals(
+    model: nn.Module, batch: Batch, layers: Sequence[str], *, vocabulary: int | None = None
+) -> Signals:
     """What a model says at the positions that are asked; no other row reaches its head.
+
+    Args:
+        model: a `TokenModel`.
+        batch: with labels by position.
+        layers: whose outputs are wanted.
+        vocabulary: how many columns of the head mean something; `None` means all.
 
     Raises:
         ModelError: the model does not say what goes into its head.
@@ -97,7 +109,8 @@ def token_signals(model: nn.Module, batch: Batch, layers: Sequence[str]) -> Sign
         states_BLD = model.states(batch)
     index_N = asked_of(batch).index_N
     rows_ND = states_BLD.flatten(0, 1).index_select(0, index_N)
-    return Signals(logits=LazyLogits(rows_ND, model.head), features=features)
+    classes = vocabulary if model.head.out_features != vocabulary else None
+    return Signals(logits=LazyLogits(rows_ND, model.head, classes=classes), features=features)
 
 
 def digest_of_rows(logits: AnyLogits | None, labels_N: Tensor | None) -> Tensor:
@@ -109,6 +122,8 @@ def digest_of_rows(logits: AnyLogits | None, labels_N: Tensor | None) -> Tensor:
     assert labels_N is not None, "sets that are scored are labelled"
     if isinstance(logits, SparseLogits):
         return _digest_kept(logits, labels_N)
+    if isinstance(logits, ForeignLogits):
+        return digest_foreign(logits)
     size = max(1, CHUNK_BYTES // (4 * logits.num_classes))
     parts = []
     for start in range(0, len(labels_N), size):

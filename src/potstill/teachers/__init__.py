@@ -4,6 +4,7 @@ All are `Teacher`s.
 """
 
 from potstill.teachers.adapter_off import AdapterOffTeacher
+from potstill.teachers.cross_tokenizer import CrossTokenizer
 from potstill.teachers.ensemble import Combine, Ensemble
 from potstill.teachers.estimator import EstimatorTeacher
 from potstill.teachers.function import FunctionTeacher
@@ -16,6 +17,7 @@ from potstill.teachers.views import ViewAverage
 __all__ = [
     "AdapterOffTeacher",
     "Combine",
+    "CrossTokenizer",
     "Ensemble",
     "EstimatorTeacher",
     "FunctionTeacher",

@@ -1,6 +1,7 @@
 """A store as teacher: answers that were written once, by sample and view."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, final
 
@@ -208,11 +209,11 @@ def _moved(rows: Decoded, device: torch.device) -> Decoded:
     if isinstance(rows, Tensor):
         return rows.to(device)
     ids, logprobs, tail = (tensor.to(device) for tensor in _tensors(rows))
-    return SparseLogits(ids, logprobs, tail, rows.num_classes, rows.temperature)
+    return replace(rows, ids_NK=ids, logprobs_NK=logprobs, tail_N=tail)
 
 
 def _picked(rows: Decoded, numbers: Tensor) -> Decoded:
     if isinstance(rows, Tensor):
         return rows.index_select(0, numbers)
     ids, logprobs, tail = (tensor.index_select(0, numbers) for tensor in _tensors(rows))
-    return SparseLogits(ids, logprobs, tail, rows.num_classes, rows.temperature)
+    return replace(rows, ids_NK=ids, logprobs_NK=logprobs, tail_N=tail)

@@ -13,7 +13,7 @@ from potstill.signals import Batch, LazyLogits, Logits, Partial, Signals, Target
 
 def _dense(signals: Signals) -> Tensor:
     assert signals.logits is not None, "logits are missing"
-    assert not hasattr(signals.logits, "logprobs_NK"), "dense logits are expected here"
+    assert isinstance(signals.logits, Logits | LazyLogits), "dense logits are expected here"
     return signals.logits.dense()
 
 

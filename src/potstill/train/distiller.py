@@ -18,6 +18,8 @@ from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
 from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.record import Record
+from potstill.train.replaced import undrawn
+from potstill.train.rollout import Rollout, Spent
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Fit:
         steps: optimiser steps.
         seconds: wall-clock time of training and validation, over all resumptions.
         record: the lines of the log.
+        rollout: what the student's own writing took, of `seconds`; `None` if it wrote nothing.
     """
 
     student: nn.Module
@@ -49,6 +52,7 @@ class Fit:
     steps: int
     seconds: float
     record: Record
+    rollout: Spent | None = None
 
 
 @final
@@ -72,6 +76,7 @@ class Distiller:
         settings: how long and how fast.
         runtime: device, precision, processes; one process on the best device if left out.
         pace: how a step is computed; exactly as the plain loop does if left out.
+        rollout: puts samples into each batch that the student writes itself.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Distiller:
         settings: TrainSettings | None = None,
         runtime: Runtime | None = None,
         pace: Pace = EXACT_PACE,
+        rollout: Rollout | None = None,
     ) -> None:
         from potstill.tasks import Classification
 
@@ -92,7 +98,7 @@ class Distiller:
         self.objective = objective_of(objective or self.task.default_objective())
         self.settings = settings or TrainSettings()
         self.runtime = runtime or Runtime()
-        self.pace = pace
+        self.pace, self.rollout = pace, rollout
         self.steps_done = 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
@@ -113,6 +119,8 @@ class Distiller:
         """
         self.runtime.launch()
         device = self.runtime.device
+        if self.rollout is not None:
+            batch = undrawn(batch)
         self.student.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
@@ -141,6 +149,8 @@ class Distiller:
     def plan_steps(self, total: int) -> None:
         """Tell the schedule how many optimiser steps there will be."""
         self._rate = rate_at(self.settings, total)
+        if self.rollout is not None:
+            self.rollout.plan_steps(total)
 
     @property
     def result(self) -> nn.Module:
@@ -158,6 +168,7 @@ class Distiller:
         """
         if self._lesson is None:
             self.prepare(batch)
+        batch = self._rolled_out(batch)
         self._set_rate()
         self.optimizer.zero_grad()
         figures = self._backward(batch)
@@ -178,6 +189,16 @@ class Distiller:
         made = [p.grad.detach().clone() for p in self.module.parameters() if p.grad is not None]
         self.optimizer.zero_grad()
         return loss, made
+
+    def _rolled_out(self, batch: Batch) -> Batch:
+        """The batch with what the student writes in it, of this process's rows."""
+        if self.rollout is None:
+            return batch
+        if self.objective.needs().drawn:
+            batch = undrawn(batch)
+        rank, ranks = self.runtime.rank, self.runtime.world_size
+        with self.runtime.autocast():
+            return self.rollout(batch, self.student, step=self.steps_done, rank=rank, ranks=ranks)
 
     def _set_rate(self) -> None:
         rate = self._rate(self.steps_done)

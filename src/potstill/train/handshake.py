@@ -10,7 +10,7 @@ from torch import nn
 from potstill.errors import HandshakeError, PotstillError
 from potstill.features.taps import layer_names
 from potstill.losses import DivergenceTerm, Objective
-from potstill.losses.divergence import wrong_temperature
+from potstill.losses.divergence import wrong_for
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
 from potstill.signals import Batch, Signals, SparseLogits
 
@@ -90,6 +90,11 @@ def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
             "it needs the teacher's logits of all classes, and this teacher gives the best ones "
             "and a tail. Use kd, or store all classes."
         )
+    if needs.teacher_logits and not needs.foreign_teacher and offered.logits is LogitKind.FOREIGN:
+        yield (
+            "it needs a teacher with the student's tokens, and this one has a tokenizer of its "
+            "own. Use cross_tokenizer_kd or uld."
+        )
     if needs.raw_teacher_logits and offered.logits is LogitKind.LOGPROBS:
         yield (
             "it needs raw logits, and the teacher gives log-probabilities (which differ by an "
@@ -109,6 +114,11 @@ def _unmet_by_data(needs: Needs, batch: Batch, task: Task) -> Iterator[str]:
         yield (
             "it needs one class a sample, and the labels are mixed or soft. "
             "Switch mixing off, or use kd."
+        )
+    if needs.drawn and batch.logprobs is None:
+        yield (
+            "it needs tokens that the student draws itself. Train it on-policy "
+            "(`distill.on_policy`), or use reverse_kl."
         )
     if needs.kinds and task.kind not in needs.kinds:
         yield (
@@ -179,7 +189,7 @@ def _in_shapes(
     needs = objective.needs()
     yield from _class_counts(said, taught, task, batch)
     if isinstance(taught.logits, SparseLogits):
-        yield from _temperatures(objective, taught.logits)
+        yield from _kept_classes(objective, taught.logits)
     assert said.logits is not None, "a task's forward gives logits"
     classes = getattr(said.logits, "num_classes", 0)
     if classes < needs.min_classes:
@@ -211,10 +221,11 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
         yield f"the labels have {labels.shape[1]} columns, the student {mine} outputs."
 
 
-def _temperatures(objective: Objective, kept: SparseLogits) -> Iterator[str]:
+def _kept_classes(objective: Objective, kept: SparseLogits) -> Iterator[str]:
     for _, term in objective:
-        if isinstance(term, DivergenceTerm) and term.temperature != kept.temperature:
-            yield f"{term.name}: {wrong_temperature(term, kept.temperature)}"
+        problem = wrong_for(term, kept) if isinstance(term, DivergenceTerm) else None
+        if problem is not None:
+            yield f"{term.name}: {problem}"
 
 
 def _pairing(objective: Objective) -> Iterator[str]:

@@ -113,7 +113,9 @@ class Training:
         figures = self._means.take()
         loss = figures.pop("loss")
         rate = float(self._distiller.optimizer.param_groups[0]["lr"])
-        self._log("train", loss=loss, terms=figures, lr=rate)
+        rollout = self._distiller.rollout
+        written = {} if rollout is None else {"rollout": rollout.figures()}
+        self._log("train", loss=loss, terms=figures, lr=rate, **written)
         last = self._epoch == self._settings.epochs
         if self._validation is not None and (
             last or not self._epoch % self._settings.validate_every
@@ -125,6 +127,8 @@ class Training:
         metrics = score(answers, self._task)
         self._log("validation", metrics=metrics)
         value = metrics[self._task.primary]
+        if self._distiller.rollout is not None:
+            self._distiller.rollout.validated(metrics["nll"])
         if self._best is None or self._is_better(value, self._best[0]):
             self._improved = self._epoch
         if self._best is None or not self._is_better(self._best[0], value):
@@ -173,6 +177,7 @@ class Training:
             steps=self._distiller.steps_done,
             seconds=self._elapsed(),
             record=self._record,
+            rollout=None if self._distiller.rollout is None else self._distiller.rollout.spent,
         )
 
     # Stopping and going on
@@ -226,6 +231,7 @@ class Training:
                 "improved": self._improved,
                 "stopped_early": self._stopped_early,
                 "seconds": self._elapsed(),
+                "rollout": None if distiller.rollout is None else distiller.rollout.state(),
                 "means": self._means.state(),
                 "lines": self._record.lines,
             }
@@ -237,6 +243,8 @@ class Training:
         distiller.optimizer.load_state_dict(cast("State", state["optimizer"]))
         if distiller.ema is not None:
             distiller.ema.load(cast("State", state["ema"]))
+        if distiller.rollout is not None:
+            distiller.rollout.load(cast("State", state["rollout"]))
         distiller.runtime.restore_precision(cast("State", state["precision"]))
         self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
         distiller.steps_done = cast("int", state["steps"])

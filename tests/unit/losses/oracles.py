@@ -65,6 +65,48 @@ def jsd(beta: float, temperature: float) -> RowOracle:
     return oracle
 
 
+def even_jsd(beta: float, temperature: float) -> RowOracle:
+    return lambda s, t, y: jsd(beta, temperature)(s, t, y) / (beta * (1 - beta))
+
+
+def alpha_beta(a: float, b: float, temperature: float) -> RowOracle:
+    def oracle(s: Row, t: Row, y: object) -> float:
+        total = 0.0
+        for p, q in zip(softmax(t, temperature), softmax(s, temperature), strict=True):
+            if a * b == 0:
+                p, q, c = (p, q, a) if b == 0 else (q, p, b)
+                total += (p**c * math.log((p / q) ** c) - p**c + q**c) / c**2
+                continue
+            powers = a / (a + b) * p ** (a + b) + b / (a + b) * q ** (a + b)
+            total -= (p**a * q**b - powers) / (a * b)
+        return temperature**2 * total
+
+    return oracle
+
+
+def adaptive_kl(head: float, temperature: float) -> RowOracle:
+    seen: list[tuple[Row, Row, float]] = []  # a weight is a constant while the student moves a bit
+
+    def weight(s: Row, t: Row) -> float:
+        for s0, t0, w in seen:
+            if t0 == t and max(abs(a - b) for a, b in zip(s, s0, strict=True)) < 1e-4:
+                return w
+        p, q = softmax(t, temperature), softmax(s, temperature)
+        mass, apart = 0.0, 0.0
+        for c in sorted(range(len(p)), key=lambda c: -p[c]):
+            apart += abs(p[c] - q[c]) if mass < head else 0
+            mass += p[c]
+        w = apart / sum(abs(a - b) for a, b in zip(p, q, strict=True))
+        seen.append((list(s), list(t), w))
+        return w
+
+    def oracle(s: Row, t: Row, y: object) -> float:
+        w = weight(s, t)
+        return w * kd(temperature)(s, t, y) + (1 - w) * reverse_kl(temperature)(s, t, y)
+
+    return oracle
+
+
 def skew_kl(skew: float, temperature: float) -> RowOracle:
     def oracle(s: Row, t: Row, y: object) -> float:
         p, q = softmax(t, temperature), softmax(s, temperature)

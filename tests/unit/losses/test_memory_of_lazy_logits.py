@@ -76,6 +76,8 @@ def peak_in_logits(objective: L.Objective, dtype: torch.dtype, *, lazy: bool = T
         L.weighted(L.JSD()),
         L.weighted(L.SkewKL()),
         L.weighted(L.SkewReverseKL()),
+        L.weighted(L.AlphaBeta()),
+        L.weighted(L.AdaptiveKL()),
     ],
     ids=repr,
 )

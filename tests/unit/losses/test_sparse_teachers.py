@@ -124,6 +124,20 @@ def test_lazy_logits_give_the_same(case: Case, chunk_rows: int) -> None:
         torch.testing.assert_close(got, expected, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
+def test_terms_on_labels_do_not_ask_what_the_teacher_kept(lazy: bool) -> None:
+    leaf, head = torch.randn(N, 3).requires_grad_(), nn.Linear(3, C)
+    student = LazyLogits(leaf, head, chunk_rows=2) if lazy else Logits(head(leaf))
+    objective = 0.5 * L.KD(temperature=1) + 0.5 * L.CrossEntropy()
+
+    loss = objective(
+        Signals(student), Signals(kept(logits(seed=2), 2, 1)), Target(N, torch.arange(N) % C)
+    ).loss
+    loss.backward()
+
+    assert torch.isfinite(leaf.grad).all()
+
+
 @pytest.mark.parametrize("case", DIVERGENCES, ids=str)
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])
 def test_empty_places_mean_nothing(case: Case, lazy: bool) -> None:
@@ -242,6 +256,23 @@ def test_the_mean_gradient_over_draws_is_the_dense_one() -> None:
 
     _, dense = evaluate(L.KD(temperature=1), student, Signals(Logits(teacher)))
     torch.testing.assert_close(gradient.mean(0), dense[0], rtol=0, atol=4 * 0.5 / math.sqrt(draws))
+
+
+SAMPLES = {L.KD(temperature=1), L.AlphaBeta(alpha=1, beta=0), L.JSD(beta=0, scale="even")}
+
+
+@pytest.mark.parametrize("case", DIVERGENCES, ids=str)
+def test_samples_are_for_forward_kl_alone(case: Case) -> None:
+    best = kept(logits(seed=2), 2, case.term.temperature)
+    student, drawn = logits(seed=1), Signals(replace(best, sampled=True))
+    if isinstance(case.term, L.KD) or repr(case.term) in {repr(term) for term in SAMPLES}:
+        assert torch.equal(
+            evaluate(case.term, student, drawn)[1], evaluate(case.term, student, Signals(best))[1]
+        )
+        return
+
+    with pytest.raises(HandshakeError, match="were sampled, which is right on average for forward"):
+        evaluate(case.term, student, drawn)
 
 
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "dense"])

@@ -1,6 +1,6 @@
 """Random classes instead of the best ones: few bytes, and right on average."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -102,7 +102,7 @@ class Sampled(Codec):
                 raise damaged(self.name, "one of its weights is no number")
             log_M = log_M + (1 - self.tau) * stored
         log_NK = padded(log_M.astype(np.float32), row_M, place_M, len(rows), -np.inf)
-        return grid.to_signal(
+        kept = grid.to_signal(
             padded(ids_M, row_M, place_M, len(rows), 0),
             log_NK - log_NK.max(axis=1, keepdims=True),
             np.zeros(len(rows)),
@@ -110,6 +110,7 @@ class Sampled(Codec):
             temperature=self.temperature,
             codec=self.name,
         )
+        return replace(kept, sampled=True)
 
     def bytes_per_row(self, row_shape: tuple[int, ...]) -> float:
         """The largest possible, with no class drawn twice; a fifth of that is common."""

@@ -186,6 +186,28 @@ def test_all_classes_kept_are_the_dense_teacher() -> None:
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
+def test_labels_and_a_sparse_teacher_are_learnt_from_together() -> None:
+    student, teacher = model(seed=1).eval(), model(seed=2).eval()
+    given = batch([9, 4])
+    target = TASK.target(given)
+    logprobs = log_softmax(TASK.forward(teacher, given).logits.dense().detach() / 2, -1)
+    kept, ids = logprobs.topk(5, -1)
+    tail = 1 - kept.exp().sum(-1)
+    taught = Signals(logits=SparseLogits(ids, kept, tail, VOCABULARY, 2.0))
+
+    found = []
+    for lazy in (True, False):
+        student.zero_grad()
+        said = TASK.forward(student, given)
+        if not lazy:
+            said = replace(said, logits=Logits(said.logits.dense()))
+        value = OBJECTIVE(said, taught, target)
+        value.loss.backward()
+        found.append([value.loss.detach(), *(p.grad.clone() for p in student.parameters())])
+
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
 def test_a_digest_keeps_likelihood_choice_and_confidence() -> None:
     logits = torch.randn(50, 11, generator=torch.Generator().manual_seed(3))
     labels = torch.arange(50) % 11

@@ -67,7 +67,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("term", "oracle"), CASES, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize(
+    ("term", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:30])
+)
 def test_value_and_gradient_equal_the_naive_loops(term, oracle) -> None:
     student, teacher, second = (draw(N, D, seed=seed) for seed in (1, 2, 3))
 
@@ -87,7 +89,9 @@ def test_value_and_gradient_equal_the_naive_loops(term, oracle) -> None:
     assert relative(gradient, expected) < 5e-6
 
 
-@pytest.mark.parametrize(("term", "oracle"), CASES, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize(
+    ("term", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:30])
+)
 def test_rows_that_do_not_count_are_nobodys_neighbours(term, oracle) -> None:
     student, teacher, second = (draw(N, D, seed=seed) for seed in (1, 2, 3))
     expected, expected_gradient = evaluate(term, student[:3], teacher[:3], second[:3], Target(3))
@@ -102,7 +106,9 @@ def test_rows_that_do_not_count_are_nobodys_neighbours(term, oracle) -> None:
     assert float(gradient[3:].abs().max()) == 0
 
 
-@pytest.mark.parametrize(("term", "oracle"), CASES, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize(
+    ("term", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:30])
+)
 def test_order_changes_nothing(term, oracle) -> None:
     student, teacher, second = (draw(N, D, seed=seed) for seed in (1, 2, 3))
     order = torch.tensor([3, 1, 4, 0, 2])

@@ -93,7 +93,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("term", "layer", "shape", "oracle"), CASES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("term", "layer", "shape", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:40])
+)
 def test_value_and_gradient_equal_the_naive_loops(term, layer, shape, oracle) -> None:
     student, teacher = draw(*shape, seed=1), draw(*shape, seed=2)
 
@@ -116,7 +118,9 @@ def test_value_and_gradient_equal_the_naive_loops(term, layer, shape, oracle) ->
     assert relative(gradient.flatten(), expected) < 2e-6
 
 
-@pytest.mark.parametrize(("term", "layer", "shape", "oracle"), CASES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("term", "layer", "shape", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:40])
+)
 def test_padding_changes_nothing_whatever_it_holds(term, layer, shape, oracle) -> None:
     student, teacher = draw(*shape, seed=1), draw(*shape, seed=2)
     total, gradient = evaluate(term, layer, student, teacher, target())
@@ -135,7 +139,9 @@ def test_padding_changes_nothing_whatever_it_holds(term, layer, shape, oracle) -
     assert float(outside.abs().max()) == 0
 
 
-@pytest.mark.parametrize(("term", "layer", "shape", "oracle"), CASES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("term", "layer", "shape", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:40])
+)
 def test_order_and_splitting_change_nothing(term, layer, shape, oracle) -> None:
     student, teacher = draw(*shape, seed=1), draw(*shape, seed=2)
     total, gradient = evaluate(term, layer, student, teacher, target())
@@ -154,7 +160,9 @@ def test_order_and_splitting_change_nothing(term, layer, shape, oracle) -> None:
     torch.testing.assert_close(torch.cat([g for _, g in parts]), gradient)
 
 
-@pytest.mark.parametrize(("term", "layer", "shape", "oracle"), CASES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("term", "layer", "shape", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:40])
+)
 def test_a_student_equal_to_the_teacher_has_no_loss_and_no_gradient(
     term, layer, shape, oracle
 ) -> None:
@@ -166,7 +174,9 @@ def test_a_student_equal_to_the_teacher_has_no_loss_and_no_gradient(
     assert float(gradient.abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize(("term", "layer", "shape", "oracle"), CASES, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("term", "layer", "shape", "oracle"), CASES, ids=lambda v: getattr(v, "__name__", repr(v)[:40])
+)
 def test_rows_that_do_not_count_and_texts_without_tokens_reach_nothing(
     term, layer, shape, oracle
 ) -> None:

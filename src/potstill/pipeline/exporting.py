@@ -70,8 +70,8 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
             num_outputs=shop.num_outputs,
         )
     written, parity = _write(shop, modules, folder)
-    is_reopened = "hf" in shop.experiment.export
-    latency = _time(shop, modules) if is_reopened else _latency(shop, ready, written)
+    by_token = shop.experiment.task.kind == "tokens" and "onnx" not in shop.experiment.export
+    latency = _time(shop, modules) if by_token else _latency(shop, ready, written)
     return {
         "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
         "file_bytes": {role: _bytes_of(path) for role, path in written.items()},
@@ -200,7 +200,8 @@ def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
 
     def ask(rows: np.ndarray) -> object:
         raw = torch.from_numpy(np.asarray(rows))
-        return teacher.signals(Batch(inputs=normalise(raw), raw=raw))
+        asked = raw[:, 0].long() if shop.experiment.task.kind == "tokens" else None  # everything
+        return teacher.signals(Batch(inputs=normalise(raw), raw=raw, labels=asked))
 
     return ask
 

@@ -22,7 +22,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression, Tagging
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
@@ -39,7 +39,6 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "single_label": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
-    "tokens": CausalLM,
 }
 
 
@@ -78,7 +77,7 @@ def distill(
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _TASKS[chosen.target_kind.value]()
+    task = _task(chosen)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
@@ -88,7 +87,7 @@ def distill(
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-        export=("hf",) if task.kind == "tokens" else ("onnx",),
+        export=("hf",) if task.name == "causal_lm" else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
     )
@@ -175,7 +174,7 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _TASKS[chosen.target_kind.value]()
+    task = _task(chosen)
     source = _given(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
@@ -235,6 +234,12 @@ def label_recipe(
     where = None if out is None else str(out)
     experiment = build(read, trust=trust)
     return label_experiment(experiment, folder, where=where, layers=layers, progress=progress)
+
+
+def _task(data: DataSet) -> Task:
+    if data.target_kind.value != "tokens":
+        return _TASKS[data.target_kind.value]()
+    return CausalLM() if data.classes is None else Tagging(data.classes)
 
 
 def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:

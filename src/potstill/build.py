@@ -51,7 +51,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.store.codec import Codec
 from potstill.store.codecs import make_codec
-from potstill.tasks import CausalLM, Classification, MultiLabel, Regression
+from potstill.tasks import CausalLM, Classification, MultiLabel, Regression, Tagging
 from potstill.teachers import Combine, EstimatorTeacher, ModuleTeacher, OnnxTeacher, Relabelled
 from potstill.teachers.fitting import make_estimator
 from potstill.train import OnPolicy, OptimizerName, Replay, ScheduleName, Select, TrainSettings
@@ -64,7 +64,7 @@ _TASKS: dict[str, type[Classification | MultiLabel | Regression]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
 }
-_KINDS = {"classification": "single_label", "causal_lm": "tokens"}
+_KINDS = {"classification": "single_label", "causal_lm": "tokens", "tagging": "tags"}
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -110,6 +110,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "tagging":
+        return Tagging(data.classes or ())
     return _TASKS[recipe.task]()
 
 
@@ -117,7 +119,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     """The data that a recipe names."""
     spec = recipe.data
     options = spec.options
-    texts = options.get("kind") == "text" or recipe.task == "causal_lm"
+    texts = options.get("kind") == "text" or recipe.task in ("causal_lm", "tagging")
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
@@ -186,7 +188,7 @@ def _codec(spec: CodecSpec | None, temperature: float | None) -> Codec | None:
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.kind == "tokens" else "onnx"
+    usual = "hf" if task.name == "causal_lm" else "onnx"
     return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))
 
 

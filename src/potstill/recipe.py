@@ -304,7 +304,9 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    task: Literal["classification", "multi_label", "regression", "causal_lm"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "tagging", "causal_lm"] = (
+        "classification"
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

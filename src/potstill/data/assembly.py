@@ -173,9 +173,9 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     assert labels is not None
     if not len(labels):
         raise DataError(f"The training part of `{raw.name}` is empty; give at least two rows.")
-    if target_kind is TargetKind.TOKENS and raw.tokens is not None:
+    if target_kind in (TargetKind.TOKENS, TargetKind.TAGS) and raw.tokens is not None:
         size = len(raw.classes) if raw.classes else raw.tokens.size
-        return Scheme(target_kind=target_kind, num_outputs=size, classes=raw.classes)
+        return Scheme(target_kind=TargetKind.TOKENS, num_outputs=size, classes=raw.classes)
     return read_scheme(labels, target_kind=target_kind, classes=raw.classes, remap=form.remap)
 
 

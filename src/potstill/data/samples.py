@@ -31,6 +31,7 @@ class TargetKind(StrEnum):
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
     TOKENS = "tokens"
+    TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
 @final

@@ -126,6 +126,41 @@ class Tokens:
         names = NAMES if second is not None else NAMES[:2]
         return np.stack([encoded[name] for name in names], axis=1).astype(np.int32), cut
 
+    def words(
+        self, sentences: Sequence[Sequence[str]], *, max_length: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+        """Planes `[N, 2, L]`, words `[N, L]`, and how many words have no token in them.
+
+        Words hold the number of the word whose first token stands at a position, -1 elsewhere.
+
+        Raises:
+            DataError: the tokenizer does not say which token is of which word.
+        """
+        try:
+            encoded = self._tokenizer(
+                [list(sentence) for sentence in sentences],
+                is_split_into_words=True,
+                truncation=True,
+                max_length=max_length,
+                padding="longest",
+                return_attention_mask=True,
+                return_tensors="np",
+            )
+            numbers = [encoded.word_ids(row) for row in range(len(sentences))]
+        except (AssertionError, ValueError) as error:
+            raise DataError(
+                f"This tokenizer takes no lists of words ({str(error).strip()[:200]}); choose a "
+                "fast one, or one that was saved with `add_prefix_space`."
+            ) from error
+        words_NL = np.full(encoded["input_ids"].shape, -1, dtype=np.int64)
+        for row, each in enumerate(numbers):
+            for place, word in enumerate(each):
+                if word is not None and (place == 0 or each[place - 1] != word):
+                    words_NL[row, place] = word
+        unread = sum(map(len, sentences)) - int((words_NL >= 0).sum())
+        planes = np.stack([encoded[name] for name in NAMES[:2]], axis=1)
+        return planes.astype(np.int32), words_NL, unread
+
     def texts(self, planes_NPL: NDArray[np.generic]) -> list[str]:
         """What people read: the tokens as a model sees them, without the special ones."""
         decoded = []

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from potstill.errors import DataError, ExportError
 from potstill.export.shipped import Shipped
 from potstill.runtime.modes import evaluating
-from potstill.runtime.texts import are_texts, fed, trimmed
+from potstill.runtime.texts import are_texts, by_row, fed, trimmed
 
 BATCH_SIZES = (1, 7, 64)
 SMALLEST_SCALE = 1e-3  # logits below this are not looked at relatively
@@ -127,8 +127,9 @@ def _agreement(got: NDArray[np.float32], expected: NDArray[np.float32], kind: st
 
 def _answers_of_model(shipped: Shipped, rows: Tensor) -> NDArray[np.float32]:
     with evaluating(shipped), torch.no_grad():
-        answers = [shipped(part) for part in torch.split(rows, max(BATCH_SIZES))]
-    values: NDArray[np.float32] = torch.cat(answers).numpy()
+        parts = torch.split(rows, max(BATCH_SIZES))
+        answers = [by_row(shipped(part).numpy(), part.numpy()) for part in parts]
+    values: NDArray[np.float32] = np.concatenate(answers)
     if not np.isfinite(values).all():
         raise ExportError(
             "The student itself answers with inf or NaN on real samples; train it again before "
@@ -164,7 +165,9 @@ def _answers_of_file(path: Path, rows: NDArray[np.generic]) -> dict[int, NDArray
         if are_texts(rows):  # as they come in use: each batch of its own length
             batches = [trimmed(batch) for batch in batches]
         try:
-            answers[size] = np.concatenate([session.run(None, fed(names, b))[0] for b in batches])
+            answers[size] = np.concatenate(
+                [by_row(session.run(None, fed(names, b))[0], b) for b in batches]
+            )
         except Exception as error:  # ONNX Runtime has no public root of its exceptions
             raise ExportError(
                 f"{path} cannot be run on a batch of {size} "

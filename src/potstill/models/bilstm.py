@@ -64,7 +64,7 @@ def _written_out(lstm: nn.LSTM, vectors_BLD: Tensor, last_B: Tensor) -> Tensor:
     hidden, batch, length = lstm.hidden_size, vectors_BLD.shape[0], vectors_BLD.shape[1]
 
     def gates(weight: Tensor) -> Tensor:
-        inner, forget, cell, outer = weight.split(hidden)
+        inner, forget, cell, outer = torch.split(weight, hidden)
         return torch.cat([inner, outer, forget, cell])
 
     biases = [gates(torch.as_tensor(b)) for b in (lstm.bias_ih_l0, lstm.bias_hh_l0)]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from potstill.errors import ModelError
+from potstill.models.answering import Encoder
 from potstill.models.config import Json, ModelConfig
 from potstill.models.create import create_model
-from potstill.models.huggingface import HuggingFaceTextClassifier
 from potstill.models.importance import importance, influence, most_important, stack_of
 from potstill.models.narrowed import check_sizes
 from potstill.models.shrunken import kept_layers, shrunken_config
@@ -44,14 +44,14 @@ def calibrated_config(
     if made != "layers" or not (by_influence or sizes):
         return shrunken_config(teacher, options)
     model = create_model(teacher, seed=0, trust=trust)
-    if not isinstance(model, HuggingFaceTextClassifier):
+    if not isinstance(model, Encoder):
         return shrunken_config(teacher, options)  # which says why when it is built
     chosen = _chosen(model, options, sizes, texts())
     return shrunken_config(teacher, {**options, "chosen": chosen})
 
 
 def _chosen(
-    model: HuggingFaceTextClassifier,
+    model: Encoder,
     options: Mapping[str, Json],
     sizes: Mapping[str, Json],
     planes_NPT: Tensor,

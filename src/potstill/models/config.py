@@ -12,7 +12,8 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 
 _FORMAT = 1
 
-PURPOSES = frozenset({"causal_lm"})
+TAGGING = "tagging"
+PURPOSES = frozenset({"causal_lm", TAGGING})
 """Of models that are no predictors of one row a sample; named as the task is."""
 
 

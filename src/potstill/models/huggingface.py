@@ -1,25 +1,37 @@
-"""Classifiers of Hugging Face Transformers: from a folder, from the hub, or from a type.
+"""Classifiers and taggers of Hugging Face Transformers: from a folder, the hub, or a type.
 
 Inputs of two dimensions (planes, tokens) are texts, of three images. The wrapper answers with the
 tensor of logits. For taps, layers are called `model.<name in Transformers>`, such as
 `model.vit.layers.0` or `model.bert.encoder.layer.0`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from potstill.errors import ModelError, UntrustedCode, need
-from potstill.models.config import Json, ModelConfig
+from potstill.models.answering import (
+    Described,
+    HuggingFaceClassifier,
+    HuggingFaceTagger,
+    HuggingFaceTextClassifier,
+)
+from potstill.models.config import TAGGING, Json, ModelConfig
 from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
-from potstill.models.text import TextModel
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+AUTO: Mapping[object, str] = {
+    HuggingFaceTagger: "AutoModelForTokenClassification",
+    HuggingFaceTextClassifier: "AutoModelForSequenceClassification",
+    HuggingFaceClassifier: "AutoModelForImageClassification",
+}
+"""Who makes the model that a wrapper holds."""
 
 _OPTIONS = ("pretrained", "config_only", "model_type", "config", "new_head", "trust_remote_code")
 
@@ -30,56 +42,11 @@ _DECIDED = frozenset(
 )
 
 
-class _Described(nn.Module):
-    """A wrapper that says what it takes to build its model again."""
-
-    model: nn.Module
-
-    def settings(self) -> Mapping[str, Json]:
-        """What of the Transformers config differs from the defaults of its type."""
-        config = getattr(self.model, "config")  # noqa: B009  typed as a tensor or a module
-        settings: Mapping[str, Json] = config.to_diff_dict()
-        return settings
-
-
-@final
-class HuggingFaceTextClassifier(_Described, TextModel):
-    """Planes of tokens to `[B, num_labels]`: `model(input_ids, attention_mask, …).logits`."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def answer(self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None) -> Tensor:
-        """As in `TextModel`."""
-        return torch.as_tensor(self.model(**self.told(ids_BL, mask_BL, types_BL)).logits)
-
-    def told(
-        self, ids_BL: Tensor, mask_BL: Tensor, types_BL: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """The planes by the names of Transformers; models without token types are given none."""
-        told = {"input_ids": ids_BL, "attention_mask": mask_BL}
-        if types_BL is not None and getattr(self.model.config, "type_vocab_size", 0) > 1:
-            told["token_type_ids"] = types_BL
-        return told
-
-
-@final
-class HuggingFaceClassifier(_Described):
-    """`[B, C, H, W]` to `[B, num_labels]`: `model(pixel_values=x).logits`."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The logits of a Transformers classifier."""
-        return torch.as_tensor(self.model(pixel_values=x_BCHW).logits)
-
-
-def huggingface_names(*, texts: bool = False) -> tuple[str, ...]:
-    """The model types that can classify images (or texts), for the option `model_type`."""
+def huggingface_names(*, texts: bool = False, tags: bool = False) -> tuple[str, ...]:
+    """The model types that classify images (or texts, or tokens), for the option `model_type`."""
     auto = need("transformers.models.auto.modeling_auto", extra="text")
+    if tags:
+        return tuple(auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES)
     if texts:
         return tuple(auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
     return tuple(auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
@@ -114,10 +81,8 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     else:
         settings = _from_folder_or_hub(config, remote_code=remote_code, fetch=flags["pretrained"])
     settings.num_labels = config.num_outputs
-    texts = _are_texts(config)
-    auto = transformers.AutoModelForImageClassification
-    if texts:
-        auto = transformers.AutoModelForSequenceClassification
+    wrapper = _wrapper(config)
+    auto = getattr(transformers, AUTO[wrapper])
     try:
         if with_weights:
             with hushed():
@@ -136,12 +101,12 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     except Exception as error:
         raise _refused(config, error) from error
     _check_loaded(config, info, new_head=flags["new_head"])
-    return (HuggingFaceTextClassifier if texts else HuggingFaceClassifier)(inner.train())
+    return wrapper(inner.train())
 
 
 def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same model described by its type and settings, so that no folder or hub is needed."""
-    if not isinstance(model, _Described) or _flag(config, "trust_remote_code"):
+    if not isinstance(model, Described) or _flag(config, "trust_remote_code"):
         return config
     settings: dict[str, Json] = dict(model.settings())
     kind = str(settings.pop("model_type"))
@@ -152,7 +117,14 @@ def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfi
         options={"model_type": kind, "config": settings},
         input_shape=config.input_shape,
         num_outputs=config.num_outputs,
+        purpose=config.purpose,
     )
+
+
+def _wrapper(config: ModelConfig) -> Callable[[nn.Module], nn.Module]:
+    if config.purpose == TAGGING:
+        return HuggingFaceTagger
+    return HuggingFaceTextClassifier if _are_texts(config) else HuggingFaceClassifier
 
 
 def _are_texts(config: ModelConfig) -> bool:
@@ -165,7 +137,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
     kind, changes = str(config.options["model_type"]), config.options.get("config", {})
     if not isinstance(changes, Mapping):
         raise ModelError(f"The option `config` of `{config.name}` is {changes!r}, not a mapping.")
-    known = huggingface_names(texts=_are_texts(config))
+    known = huggingface_names(texts=_are_texts(config), tags=config.purpose == TAGGING)
     if kind not in known:
         what = "text" if _are_texts(config) else "image"
         raise ModelError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from potstill.errors import ModelError
-from potstill.models.huggingface import HuggingFaceTextClassifier
+from potstill.models.answering import Encoder
 from potstill.runtime.modes import evaluating
 from potstill.runtime.texts import trimmed
 
@@ -79,7 +79,7 @@ class Importance:
     channels: Tensor
 
 
-def stack_of(teacher: HuggingFaceTextClassifier) -> nn.ModuleList:
+def stack_of(teacher: Encoder) -> nn.ModuleList:
     """The one list of as many modules as the config counts layers.
 
     Raises:
@@ -96,7 +96,7 @@ def stack_of(teacher: HuggingFaceTextClassifier) -> nn.ModuleList:
     return found[0]
 
 
-def parts_of(teacher: HuggingFaceTextClassifier) -> Parts:
+def parts_of(teacher: Encoder) -> Parts:
     """How the modules of its layers are called.
 
     Raises:
@@ -113,7 +113,7 @@ def parts_of(teacher: HuggingFaceTextClassifier) -> Parts:
     )
 
 
-def influence(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Tensor:
+def influence(teacher: Encoder, planes_NPT: Tensor) -> Tensor:
     """`[L]` block influence of its layers on some texts."""
     scores: list[Tensor] = []
     count = 0
@@ -130,7 +130,7 @@ def influence(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Tensor:
     return torch.stack(scores).sum(dim=0) / count
 
 
-def importance(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Importance:
+def importance(teacher: Encoder, planes_NPT: Tensor) -> Importance:
     """Scores of all that can be cut, on some texts.
 
     Args:
@@ -141,7 +141,7 @@ def importance(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Import
         ModelError: its layers are not built in a way that is known.
     """
     parts, stack = parts_of(teacher), stack_of(teacher)
-    heads = int(teacher.model.config.num_attention_heads)  # type: ignore[union-attr]
+    heads = teacher.sized("num_attention_heads")
     norms = [m for m in teacher.model.modules() if isinstance(m, nn.LayerNorm)]
     squares: dict[str, Tensor] = {}
     batch: list[Tensor] = []
@@ -156,7 +156,8 @@ def importance(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Import
         return add
 
     def of_heads(activation: Tensor) -> Tensor:
-        return activation.unflatten(-1, (heads, -1)).norm(dim=-1)
+        apart = activation.reshape(*activation.shape[:-1], heads, -1)
+        return torch.as_tensor(torch.linalg.vector_norm(apart, dim=-1))
 
     before: list[tuple[nn.Module, _Watch]] = []
     for number, layer in enumerate(stack):
@@ -167,7 +168,7 @@ def importance(teacher: HuggingFaceTextClassifier, planes_NPT: Tensor) -> Import
         for planes in _batches(planes_NPT):
             batch[:] = [planes]
             teacher(planes)
-    width = teacher.model.config.hidden_size  # type: ignore[union-attr]
+    width = teacher.sized("hidden_size")
     seen = [squares[f"norm {i}"].sqrt() for i in range(len(norms)) if f"norm {i}" in squares]
     return Importance(
         layers=influence(teacher, planes_NPT),
@@ -183,7 +184,7 @@ def most_important(scores_C: Tensor, count: int) -> list[int]:
     return sorted(order[:count].tolist())
 
 
-def _states(teacher: HuggingFaceTextClassifier, planes_BPT: Tensor) -> Sequence[Tensor]:
+def _states(teacher: Encoder, planes_BPT: Tensor) -> Sequence[Tensor]:
     """Hidden states before the first layer and after each."""
     ids, mask, *types = planes_BPT.unbind(1)
     told = teacher.told(ids, mask, *types)
@@ -192,7 +193,7 @@ def _states(teacher: HuggingFaceTextClassifier, planes_BPT: Tensor) -> Sequence[
 
 
 def _batches(planes_NPT: Tensor) -> Iterator[Tensor]:
-    for part in planes_NPT.long().split(BATCH):
+    for part in torch.split(planes_NPT.long(), BATCH):
         yield trimmed(part)
 
 

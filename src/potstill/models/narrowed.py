@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ModelError, need
-from potstill.models.huggingface import HuggingFaceTextClassifier
+from potstill.models.answering import Encoder
+from potstill.models.huggingface import AUTO
 from potstill.models.importance import Parts, parts_of, stack_of
 
 _FFN = ("intermediate_size", "hidden_dim")
@@ -35,17 +36,14 @@ class Kept:
     neurons: Sequence[Sequence[int]]
 
 
-def check_sizes(
-    teacher: HuggingFaceTextClassifier, *, width: int | None, ffn: int | None
-) -> tuple[int, int, int]:
+def check_sizes(teacher: Encoder, *, width: int | None, ffn: int | None) -> tuple[int, int, int]:
     """Width, heads and neurons of a narrower encoder, whose heads keep their size.
 
     Raises:
         ModelError: larger than the teacher, or a width that is not made of whole heads.
     """
-    config = teacher.model.config
-    wide, heads = int(config.hidden_size), int(config.num_attention_heads)  # type: ignore[union-attr]
-    neurons = int(next(getattr(config, name) for name in _FFN if hasattr(config, name)))
+    wide, heads = teacher.sized("hidden_size"), teacher.sized("num_attention_heads")
+    neurons = next(teacher.sized(name) for name in _FFN if hasattr(teacher.model.config, name))
     size = wide // heads
     width, ffn = width or wide, ffn or neurons
     if not 0 < width <= wide or width % size:
@@ -58,19 +56,19 @@ def check_sizes(
     return width, width // size, ffn
 
 
-def narrowed(teacher: HuggingFaceTextClassifier, kept: Kept) -> HuggingFaceTextClassifier:
+def narrowed(teacher: Encoder, kept: Kept) -> Encoder:
     """The same encoder with what is kept alone: every weight is one of the teacher's."""
     parts = parts_of(teacher)
     config = teacher.model.config
-    size = int(config.hidden_size) // int(config.num_attention_heads)  # type: ignore[union-attr]
+    size = teacher.sized("hidden_size") // teacher.sized("num_attention_heads")
     settings = deepcopy(config)
     changes = {"hidden_size": len(kept.channels), "num_attention_heads": len(kept.heads[0])}
     changes |= dict.fromkeys(_FFN, len(kept.neurons[0]))
     for name, value in changes.items():
         if hasattr(settings, name):
             setattr(settings, name, value)
-    auto = need("transformers", extra="text").AutoModelForSequenceClassification
-    small = HuggingFaceTextClassifier(auto.from_config(settings, dtype=torch.float32).train())
+    auto = getattr(need("transformers", extra="text"), AUTO[type(teacher)])
+    small = type(teacher)(auto.from_config(settings, dtype=torch.float32).train())
     axes = _axes(small, parts, kept, size)
     whole = teacher.state_dict()
     chosen = {
@@ -82,7 +80,7 @@ def narrowed(teacher: HuggingFaceTextClassifier, kept: Kept) -> HuggingFaceTextC
 
 
 def _axes(
-    small: HuggingFaceTextClassifier, parts: Parts, kept: Kept, size: int
+    small: Encoder, parts: Parts, kept: Kept, size: int
 ) -> dict[str, dict[int, Sequence[int]]]:
     """By the name of a tensor, what to take along an axis that is no channel of the state."""
     names = {id(module): name for name, module in small.named_modules()}

@@ -8,19 +8,19 @@ small one of its type with random weights; `make: bilstm` and `make: bag` read i
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from potstill.errors import ModelError, need
+from potstill.models.answering import Encoder, HuggingFaceTextClassifier
 from potstill.models.bilstm import BiLSTM
 from potstill.models.config import Json, ModelConfig
-from potstill.models.huggingface import HuggingFaceTextClassifier, rebuildable_huggingface
+from potstill.models.huggingface import AUTO, rebuildable_huggingface
 from potstill.models.importance import stack_of
 from potstill.models.narrowed import Kept, narrowed
 from potstill.models.options import nearest, read_options
-from potstill.models.static import distilled_table
+from potstill.models.readers import bag_of_tokens, bilstm_of_tokens
 from potstill.models.text import BagOfEmbeddings
 
 SOURCE = "shrunken"
@@ -37,7 +37,8 @@ def shrunken_config(teacher: ModelConfig, options: Mapping[str, Json]) -> ModelC
             `transformer`; `width`, `hidden` and `dropout` of `bilstm`; `width`, `dropout` and
             `table` of `bag`. What depends on texts comes from `calibrated_config`.
     """
-    made = {"source": teacher.source, "name": teacher.name, "options": teacher.options}
+    made: dict[str, Json] = {"source": teacher.source, "name": teacher.name}
+    made["options"] = teacher.options
     return replace(
         teacher,
         source=SOURCE,
@@ -59,7 +60,7 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     options = dict(config.options)
     origin = options.pop("teacher")
     teacher = build(teacher_of(config, origin))
-    if not isinstance(teacher, HuggingFaceTextClassifier):
+    if not isinstance(teacher, Encoder):
         raise ModelError(
             f"A student of source `teacher` is cut from a text model of source hf, and "
             f"`{teacher_of(config, origin).name}` is none: name the student's model itself."
@@ -67,10 +68,17 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     if config.name not in _MAKERS:
         raise ModelError(f"`make: {config.name}` is unknown; {nearest(config.name, _MAKERS)}")
     make = _MAKERS[config.name]
+    if make in (bag_of_tokens, bilstm_of_tokens) and not isinstance(
+        teacher, HuggingFaceTextClassifier
+    ):
+        raise ModelError(
+            f"`make: {config.name}` answers once a text, and the task asks about every word; use "
+            "`layers` or `transformer`."
+        )
     if make is _fewer_layers:
         chosen = options.pop("chosen", {})
         read = read_options(make, options, model="make: layers")
-        return _cut(_fewer_layers(teacher, chosen=_indices(chosen, "layers"), **read), chosen)
+        return _cut(make(teacher, _indices(chosen, "layers"), **read), chosen)
     return make(teacher, **read_options(make, options, model=f"make: {config.name}"))
 
 
@@ -107,7 +115,7 @@ def kept_layers(total: int, layers: int, keep: str) -> list[int]:
 
 
 def _fewer_layers(
-    teacher: HuggingFaceTextClassifier,
+    teacher: Encoder,
     chosen: Sequence[int] = (),
     *,
     layers: int | None = None,
@@ -142,7 +150,7 @@ def _cut(student: nn.Module, chosen: Json) -> nn.Module:
     """The same layers with the channels, heads and neurons that were chosen."""
     if not isinstance(chosen, Mapping) or "channels" not in chosen:
         return student
-    assert isinstance(student, HuggingFaceTextClassifier), "layers were taken out of one"
+    assert isinstance(student, Encoder), "layers were taken out of one"
     kept = Kept(
         channels=_indices(chosen, "channels"),
         heads=[_numbers(row) for row in _rows(chosen["heads"])],
@@ -164,9 +172,7 @@ def _numbers(value: Json) -> list[int]:
     return [int(str(number)) for number in _rows(value)]
 
 
-def _small_transformer(
-    teacher: HuggingFaceTextClassifier, *, layers: int, width: int, heads: int
-) -> nn.Module:
+def _small_transformer(teacher: Encoder, *, layers: int, width: int, heads: int) -> nn.Module:
     """One of the teacher's type with its vocabulary and random weights."""
     if min(layers, width, heads) < 1 or width % heads:
         raise ModelError(
@@ -185,69 +191,8 @@ def _small_transformer(
     for name, value in changes.items():
         if hasattr(settings, name):
             setattr(settings, name, value)
-    auto = transformers.AutoModelForSequenceClassification
-    model = auto.from_config(settings, dtype=torch.float32)
-    return HuggingFaceTextClassifier(model.train())
-
-
-def _bag(
-    teacher: HuggingFaceTextClassifier,
-    *,
-    width: int | None = None,
-    dropout: float = 0.0,
-    table: Literal["teacher", "distilled"] = "teacher",
-    frame: tuple[int, ...] = (),
-) -> nn.Module:
-    """The mean of token vectors: the teacher's own, distilled from it, or random of a width."""
-    if table == "distilled":
-        if not frame:
-            raise ModelError(
-                "`table: distilled` needs the special tokens around a text; make the config with "
-                "`calibrated_config`, as recipes do."
-            )
-        return _with_table(
-            teacher, distilled_table(teacher, width=width or 256, frame=frame), dropout
-        )
-    vectors = _token_vectors(teacher)
-    if width is None:
-        return _with_table(teacher, vectors, dropout)
-    return BagOfEmbeddings(len(vectors), width, _num_labels(teacher), dropout)
-
-
-def _with_table(
-    teacher: HuggingFaceTextClassifier, table_VW: Tensor, dropout: float
-) -> BagOfEmbeddings:
-    made = BagOfEmbeddings(*table_VW.shape, _num_labels(teacher), dropout)
-    with torch.no_grad():
-        made.embedding.weight.copy_(table_VW)
-    return made
-
-
-def _bilstm(
-    teacher: HuggingFaceTextClassifier,
-    *,
-    width: int | None = None,
-    hidden: int = 128,
-    dropout: float = 0.0,
-) -> nn.Module:
-    """An LSTM each way on the teacher's token vectors, or on random ones of a width."""
-    vectors = _token_vectors(teacher)
-    outputs = _num_labels(teacher)
-    vocabulary, wide = vectors.shape
-    made = BiLSTM(vocabulary, width or wide, hidden=hidden, num_outputs=outputs, dropout=dropout)
-    if width is None:
-        with torch.no_grad():
-            made.embedding.weight.copy_(vectors)
-    return made
-
-
-def _token_vectors(teacher: HuggingFaceTextClassifier) -> Tensor:
-    vectors: Tensor = teacher.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-    return vectors
-
-
-def _num_labels(teacher: HuggingFaceTextClassifier) -> int:
-    return int(teacher.model.config.num_labels)  # type: ignore[union-attr]
+    auto = getattr(transformers, AUTO[type(teacher)])
+    return type(teacher)(auto.from_config(settings, dtype=torch.float32).train())
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:
@@ -258,6 +203,6 @@ def _mapping(value: Json) -> Mapping[str, Json]:
 _MAKERS: Mapping[str, Callable[..., nn.Module]] = {
     "layers": _fewer_layers,
     "transformer": _small_transformer,
-    "bilstm": _bilstm,
-    "bag": _bag,
+    "bilstm": bilstm_of_tokens,
+    "bag": bag_of_tokens,
 }

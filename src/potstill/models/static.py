@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ModelError
-from potstill.models.huggingface import HuggingFaceTextClassifier
+from potstill.models.answering import Encoder
 from potstill.runtime.modes import evaluating
 
 SMOOTHING = 1e-4
@@ -21,9 +21,7 @@ _LAST: dict[str, Tensor] = {}
 """The table that was made last, by what it was made of: every seed of a run asks for it."""
 
 
-def distilled_table(
-    teacher: HuggingFaceTextClassifier, *, width: int, frame: Sequence[int]
-) -> Tensor:
+def distilled_table(teacher: Encoder, *, width: int, frame: Sequence[int]) -> Tensor:
     """`[V, W]`: the encoder's mean last hidden state of each token, reduced, weighted.
 
     Each token is read alone between the special ones; principal components bring D to `width`; and
@@ -39,7 +37,7 @@ def distilled_table(
     Raises:
         ModelError: a width that is larger than the encoder's.
     """
-    wide = int(teacher.model.config.hidden_size)  # type: ignore[union-attr]
+    wide = teacher.sized("hidden_size")
     if not 0 < width <= wide:
         raise ModelError(
             f"`width: {width}` of a distilled table must lie between 1 and the teacher's {wide}."
@@ -54,13 +52,13 @@ def distilled_table(
     return _LAST[key]
 
 
-def _said_of_tokens(teacher: HuggingFaceTextClassifier, frame: Sequence[int]) -> Tensor:
+def _said_of_tokens(teacher: Encoder, frame: Sequence[int]) -> Tensor:
     """`[V, D]`, the mean over the token and those around it."""
-    vocabulary = int(teacher.model.config.vocab_size)  # type: ignore[union-attr]
+    vocabulary = teacher.sized("vocab_size")
     around = torch.tensor(list(frame), dtype=torch.int64)
     said = []
     with evaluating(teacher), torch.no_grad():
-        for tokens_B in torch.arange(vocabulary).split(BATCH):
+        for tokens_B in torch.split(torch.arange(vocabulary), BATCH):
             before_BK = around[:-1].expand(len(tokens_B), -1)
             after_B1 = around[-1:].expand(len(tokens_B), -1)
             ids_BT = torch.cat([before_BK, tokens_B[:, None], after_B1], dim=1)
@@ -73,7 +71,7 @@ def _said_of_tokens(teacher: HuggingFaceTextClassifier, frame: Sequence[int]) ->
 def _reduced(said_VD: Tensor, width: int) -> Tensor:
     """`[V, W]`, the largest principal components."""
     centred = (said_VD - said_VD.mean(dim=0)).double()
-    _, directions_DD = torch.linalg.eigh(centred.T @ centred)  # ascending
+    directions_DD: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors  # ascending
     return (centred @ directions_DD[:, -width:].flip(1)).float()
 
 

@@ -10,14 +10,14 @@ from potstill.errors import StorageError
 from potstill.losses import Objective
 from potstill.pipeline.experiment import Experiment, MadeModel, Speed
 from potstill.protocols import Teacher
-from potstill.runtime.fabric import Runtime
+from potstill.runtime.fabric import Precision, Runtime
 from potstill.runtime.fast import Choice, Memory
 from potstill.runtime.fast.trials import State, table
 from potstill.runtime.files import read_json, write_json
 from potstill.signals import Batch
 from potstill.teachers.fast import Request, hasten, rebuild
 from potstill.teachers.fingerprints import digest
-from potstill.train.pace import EXACT_PACE, Pace
+from potstill.train.pace import Pace
 from potstill.train.pacing import Stint, choose_pace, pace_named
 from potstill.train.settings import TrainSettings
 
@@ -54,9 +54,11 @@ class Hastening:
         auto = experiment.speed is Speed.AUTO
         able = runtime.world_size == 1 and runtime.device.type in _DEVICES
         texts = experiment.data.tokens is not None or experiment.task.kind == "tokens"
-        if auto and able and texts:
-            note("speed: exact, because batches of texts differ in length")
         self.is_on = auto and able and not texts
+        fused = auto and able and texts and runtime.precision is not Precision.FP16
+        self.usual = Pace(fused=fused)  # where nothing is tried
+        if auto and able and texts:
+            note(f"speed: {self.usual.name}, because batches of texts differ in length")
 
     def summary(self) -> list[dict[str, object]]:
         """For `results.json`: who runs how, and how much faster."""
@@ -126,7 +128,7 @@ class Hastening:
             runs: how many trainings.
         """
         if not self.is_on:
-            return EXACT_PACE
+            return self.usual
         found = feed()
         steps = settings.epochs * found.num_batches
         taught_by = "" if teacher is None else teacher.fingerprint()

@@ -75,7 +75,7 @@ class Workshop:
     def key(self, *parts: object) -> list[str]:
         """What every stage's hash begins with, and the parts that are its own."""
         e = self.experiment
-        speed = e.bounds if self.hastening.is_on else "exact"
+        speed = e.bounds if self.hastening.is_on else self.hastening.usual.name
         common = (
             potstill.__version__,
             self.data_key,

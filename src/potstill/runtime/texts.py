@@ -38,6 +38,14 @@ def are_texts(rows: NDArray[np.generic]) -> bool:
     return rows.ndim == 3 and rows.dtype == np.int64
 
 
+def by_row(answers: NDArray[np.generic], rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Of texts that are answered position by position, the answers where a token stands."""
+    if not are_texts(rows) or answers.ndim != 3:
+        return answers
+    chosen: NDArray[np.generic] = answers[rows[:, MASK, : answers.shape[1]].astype(bool)]
+    return chosen
+
+
 def fed(names: Sequence[str], rows: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
     """What a file with these inputs is given: the rows, or one plane of them each."""
     if len(names) == 1:

@@ -2,5 +2,6 @@
 
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, MultiLabel, Regression
+from potstill.tasks.tagging import Tagging
 
-__all__ = ["CausalLM", "Classification", "MultiLabel", "Regression"]
+__all__ = ["CausalLM", "Classification", "MultiLabel", "Regression", "Tagging"]

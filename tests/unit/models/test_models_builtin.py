@@ -90,7 +90,7 @@ def count(model: nn.Module) -> int:
 
 
 def test_every_published_architecture_is_there() -> None:
-    assert set(PUBLISHED) | {"mlp", "cnn", "bag"} == set(builtin_names())
+    assert set(PUBLISHED) | {"mlp", "cnn", "bag", "bilstm"} == set(builtin_names())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -102,6 +102,28 @@ def test_padding_changes_neither_answers_nor_hints() -> None:
     torch.testing.assert_close(losses[:2], losses[2:])
 
 
+def test_rows_that_do_not_count_take_their_positions_along() -> None:
+    positions = texts(8, longest=12)[:, 1].bool()
+    length = positions.shape[1]
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 8, length, 5, generator=generator)
+    valid = torch.arange(8) % 3 > 0
+    hint = Hint("a", "b")
+
+    def total(rows: torch.Tensor, target: Target) -> torch.Tensor:
+        said, taught = (
+            Signals(features={"a": student[rows]}),
+            Signals(features={"b": teacher[rows]}),
+        )
+        return hint(said, taught, target).total
+
+    everything = torch.ones(8, dtype=torch.bool)
+    found = total(everything, Target(num_rows=8, positions=positions, valid=valid))
+    expected = total(valid, Target(num_rows=int(valid.sum()), positions=positions[valid]))
+
+    torch.testing.assert_close(found, expected)
+
+
 def test_layers_are_kept_with_their_weights() -> None:
     teacher = create_model(BERT, seed=5).state_dict()
 

@@ -114,6 +114,41 @@ def test_pairs_and_layers(place, tmp_path) -> None:
     assert "token_type_ids" in _inputs(run.folder / "export" / "distilled.onnx")
 
 
+@pytest.mark.parametrize(
+    ("task", "label", "teaches", "primary"),
+    [
+        ("multi_label", "both", "binary_kd", "f1_macro"),
+        ("regression", "value", "squared_error", "rmse"),
+    ],
+)
+def test_other_targets(place, tmp_path, task, label, teaches, primary) -> None:
+    folder, files = place
+    term = {"term": teaches} | ({"follow": "teacher"} if task == "regression" else {})
+    changed = recipe(
+        place,
+        task=task,
+        data={"source": "hf", "files": files, "kind": "text", "inputs": "text", "label": label},
+        teacher={
+            "model": {"source": "hf", "name": str(folder / "encoder"), "new_head": True},
+            "train": {"epochs": 8, "batch_size": 16, "lr": 3e-3},
+        },
+        student={"model": {"source": "teacher", "make": "bag"}},
+        distill={"epochs": 8, "batch_size": 16, "lr": 2e-2, "objective": [term]},
+        seeds=1,
+        store="off",
+    )
+
+    run = Pipeline(build(changed), tmp_path / "run").run()
+
+    models = run.results["models"]
+    for role in ("teacher", "distilled"):
+        score = models[role]["test"][primary]["mean"]
+        assert score > 0.8 if task == "multi_label" else score < 0.4, role
+    session = onnxruntime.InferenceSession(str(run.folder / "export" / "distilled.onnx"))
+    outputs = 2 if task == "multi_label" else 1
+    assert session.get_outputs()[0].shape[-1] == outputs
+
+
 def test_what_cannot_be_done_is_said(place) -> None:
     _, files = place
     without = {"source": "builtin", "name": "bag", "vocabulary": 22}

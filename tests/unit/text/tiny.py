@@ -61,7 +61,15 @@ def rows(count: int, *, seed: int) -> list[dict[str, object]]:
         words = chance.choices(PLAIN, k=chance.randint(1, 19))
         words.insert(chance.randrange(len(words) + 1), chance.choice(GOOD if label else BAD))
         other = " ".join(chance.choices(PLAIN, k=3))
-        made.append({"text": " ".join(words), "other": other, "label": label})
+        made.append(
+            {
+                "text": " ".join(words),
+                "other": other,
+                "label": label,
+                "both": [label, int(any(w in GOOD[:2] or w in BAD[:2] for w in words))],
+                "value": float(label) + 0.5 * (words[0] == "the"),
+            }
+        )
     return made
 
 

@@ -14,6 +14,7 @@ from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
 from potstill.data.sources.request import Request
 from potstill.data.sources.tables import fit_table
+from potstill.data.sources.tags import read_tagged
 from potstill.data.sources.texts import read_texts
 from potstill.errors import DataError
 
@@ -31,6 +32,8 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     """
     if request.target_kind is TargetKind.TOKENS:
         return read_columns(parts, request=request, name=name)
+    if request.target_kind is TargetKind.TAGS:
+        return read_tagged(parts, request=request, name=name)
     train = parts["train"]
     labels = _label_columns(train, request.options.texts("label"))
     inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)

@@ -6,7 +6,7 @@ table gives the held-out loss in nats a token (mean over seeds), its mean differ
 control and from the live teacher with the 95% interval (Student's t, paired by seed), milliseconds
 a step and bytes a token.
 
-`python bench/tiny_lm.py FOLDER [KEY=VALUE …]`: values override the recipe, for example
+`python bench/tiny_lm.py [FOLDER [KEY=VALUE …]]`: values override the recipe, for example
 `data={source: text, path: book.txt, max_length: 64, tokenizer: {vocabulary: 1024}}`. The teacher
 is kept in FOLDER and taken up again; so is what was measured.
 """
@@ -45,7 +45,7 @@ CONTROL, LIVE = "control", "live"
 
 
 def main() -> None:
-    folder, *overrides = sys.argv[1:]
+    folder, *overrides = sys.argv[1:] or ["runs/bench-tiny-lm"]
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     e = build(load("tiny-lm", overrides))

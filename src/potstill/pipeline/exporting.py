@@ -70,8 +70,9 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
             num_outputs=shop.num_outputs,
         )
     written, parity = _write(shop, modules, folder)
-    by_token = shop.experiment.task.kind == "tokens" and "onnx" not in shop.experiment.export
-    latency = _time(shop, modules) if by_token else _latency(shop, ready, written)
+    onnx = any(path.suffix == ".onnx" for path in written.values())
+    in_torch = shop.experiment.task.kind == "tokens" and not onnx
+    latency = _time(shop, modules) if in_torch else _latency(shop, ready, written)
     return {
         "files": {role: str(path.relative_to(shop.folder)) for role, path in written.items()},
         "file_bytes": {role: _bytes_of(path) for role, path in written.items()},

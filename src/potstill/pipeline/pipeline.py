@@ -107,7 +107,7 @@ class Pipeline:
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
-        student = (e.student.key, e.learning, e.objective, e.seeds, e.export)
+        student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
         if e.on_policy is not None:
             student = (*student, e.on_policy)
         return shop.key(ready.teacher.fingerprint(), *student)

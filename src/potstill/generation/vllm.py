@@ -19,6 +19,7 @@ from potstill.data.draws import Draws
 from potstill.errors import DataError, ModelError, need
 from potstill.generation.engine import Engine, Sampling, Written
 from potstill.generation.hugging import writer_in
+from potstill.models.adapters import has_adapters, merged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,7 +106,8 @@ class VllmEngine(Engine):
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="potstill-vllm-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        model.save_pretrained(str(self._folder))
+        whole = merged(model) if has_adapters(model) else model
+        whole.save_pretrained(str(self._folder))  # type: ignore[operator]  # a model of Transformers
         if self._llm is None:
             self._llm = vllm.LLM(
                 model=str(self._folder),

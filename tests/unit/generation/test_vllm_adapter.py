@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from potstill.errors import MissingExtra, ModelError
 from potstill.generation import Sampling, VllmEngine
+from potstill.models.adapters import adapt
 
 from .tiny import END, PAD, llama, prompts
 
@@ -73,6 +74,23 @@ def test_present_weights_are_shown_and_answers_come_back(vllm) -> None:
     assert written.texts() == [[int(p[0]), END] for p in given]
     assert written.ended.all()
     assert written.logprobs.tolist() == [[-0.5, -1.0]] * 2
+
+
+def test_adapters_are_added_to_the_weights_that_are_shown(vllm) -> None:
+    pytest.importorskip("peft", reason="LoRA needs peft")
+    model = adapt(llama(), {"rank": 2})
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    base = llama().state_dict()
+
+    VllmEngine(ends=[END], pad=PAD).write(model, prompts(3), Sampling(), seed=1)
+
+    shown = load_file(vllm[0].folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert shown.keys() == base.keys()
+    assert not torch.equal(shown[name], base[name])
 
 
 def test_each_prompt_has_a_seed_of_its_own(vllm) -> None:

@@ -118,7 +118,8 @@ def _once(model: MadeModel, directions: Tensor | None, weights: Tensor | None) -
         assert isinstance(made, StaticEncoder), "`make: static` makes one"
         if weights is not None:
             with torch.no_grad():
-                made.embedding.weight.mul_(weights[: len(made.embedding.weight), None])
+                rows = min(len(weights), len(made.embedding.weight))
+                made.embedding.weight[:rows].mul_(weights[:rows, None])
         return made if directions is None else turned(made, directions)
 
     made = replace(model, make=lambda _seed: deepcopy(first()))

@@ -83,8 +83,8 @@ def table_of(
 ) -> Tensor:
     """`[V, D]`: what a teacher says of each token alone, reduced, and weighed by how rare it is.
 
-    Each token is read between the marks of `frame`, as a text of one word. The vectors are turned
-    onto their `width` main directions where that is fewer than they have, and token number r is
+    Each token is read between the marks of `frame`, as a text of one word. Their mean is taken off;
+    the rest is turned onto its `width` main directions where these are fewer; and token number r is
     weighed with `sif / (sif + p)`, p ∝ 1 / r: vocabularies are ordered by how common tokens are
     (Zipf), and common ones say little (Arora et al. 2017, "A simple but tough-to-beat baseline for
     sentence embeddings"). The marks themselves start at zero.
@@ -107,6 +107,7 @@ def table_of(
             parts.append(teacher.answer(ids_BL, torch.ones_like(ids_BL)))
     teacher.train(was_training)
     table_VD = torch.cat(parts)
+    table_VD = table_VD - table_VD.mean(dim=0)  # what all tokens share tells no text from another
     if width is not None and width < table_VD.shape[1]:
         table_VD = table_VD @ principal_directions(table_VD, width)
     ranks_V = torch.arange(1, vocabulary + 1, dtype=torch.float64)

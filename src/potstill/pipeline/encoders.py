@@ -25,6 +25,10 @@ SEEN = 2000
 """Training texts, at most, whose embeddings give a teacher's main directions."""
 
 
+SMOOTHING = 1e-3
+"""a of the weights a / (a + p) of tokens (Arora et al. 2017, who tried 1e-4 to 1e-3)."""
+
+
 def encoder_config(
     source: str, name: str, options: Mapping[str, Json], *, data: DataSet
 ) -> ModelConfig:
@@ -86,8 +90,12 @@ def encoder_student(
     static = given.get("make") == "static"
     width = given.get("width")
     directions: Tensor | None = None
+    weights: Tensor | None = None
     if static:
         given["frame"] = _frame(data)
+        if "sif" not in given:  # how rare tokens are is counted, not guessed from their places
+            given["sif"] = 0
+            weights = _rarity(data)
         if isinstance(told, Reduced) and told.directions_ED.shape[1] == width:
             directions = told.directions_ED
             del given["width"]
@@ -100,14 +108,18 @@ def encoder_student(
         key=repr(config.to_json()),
         config=config,
     )
-    return _once(model, directions) if static else model
+    return _once(model, directions, weights) if static else model
 
 
-def _once(model: MadeModel, directions: Tensor | None) -> MadeModel:
+def _once(model: MadeModel, directions: Tensor | None, weights: Tensor | None) -> MadeModel:
     @functools.cache
     def first() -> nn.Module:
         made = model.make(0)
         assert isinstance(made, StaticEncoder), "`make: static` makes one"
+        if weights is not None:
+            with torch.no_grad():
+                rows = min(len(weights), len(made.embedding.weight))
+                made.embedding.weight[:rows].mul_(weights[:rows, None])
         return made if directions is None else turned(made, directions)
 
     made = replace(model, make=lambda _seed: deepcopy(first()))
@@ -120,6 +132,15 @@ def _once(model: MadeModel, directions: Tensor | None) -> MadeModel:
         key=f"{model.key} {width} {float(directions.double().abs().sum())!r}",
         config=replace(model.config, num_outputs=width),
     )
+
+
+def _rarity(data: DataSet) -> Tensor:
+    """`[V]`: a / (a + p), p the share of a token among those of the training texts."""
+    assert data.tokens is not None, "`_frame` asked"
+    planes_NPL = data.train.inputs
+    seen = planes_NPL[:, 0][planes_NPL[:, 1] > 0].long()
+    counts_V = torch.bincount(seen, minlength=data.tokens.size).float()
+    return SMOOTHING / (SMOOTHING + counts_V / counts_V.sum())
 
 
 def _directions(teacher: Teacher, data: DataSet, width: int) -> Tensor:

@@ -129,6 +129,20 @@ def test_a_reduced_teacher_and_a_static_student_share_their_directions(place) ->
     torch.testing.assert_close(directions.T @ directions, torch.eye(6), rtol=1e-4, atol=1e-5)
 
 
+def test_rare_tokens_weigh_more(place) -> None:
+    counted = build(recipe(place))
+    plain = recipe(place, student={"model": {"source": "teacher", "make": "static", "sif": 0}})
+
+    table = counted.student.make(0).embedding.weight
+    alike = build(plain).student.make(0).embedding.weight
+
+    inputs = counted.data.train.inputs
+    tokens = inputs[:, 0][inputs[:, 1] > 0].tolist()
+    for token in (1, 7, 20):
+        weight = 1e-3 / (1e-3 + tokens.count(token) / len(tokens))
+        torch.testing.assert_close(table[token], weight * alike[token], rtol=1e-4, atol=1e-7)
+
+
 def test_layers_of_encoders_can_be_compared_too(place, tmp_path) -> None:
     changed = recipe(
         place,

@@ -142,6 +142,7 @@ class Client:
         finally:
             self._pace.stop()
             pool.shutdown(wait=True, cancel_futures=True)
+            self._pace.go()  # nobody waits any more; the next request may be sent
         if failure is not None:
             raise failure
 

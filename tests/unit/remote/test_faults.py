@@ -87,10 +87,11 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is(llama: Served) -> None
 
 def test_requests_keep_the_rate(llama: Served) -> None:
     with Faults(llama.url) as proxy, Client(server(proxy.url, llama, rate=20.0)) as client:
+        begun = time.monotonic()
         list(client.each(range(8), lambda _: client.post("/v1/completions", ASK)))
-        times = sorted(when for when, _, _ in proxy.seen)
+        last = max(when for when, _, _ in proxy.seen)
 
-    assert times[-1] - times[0] >= 7 / 20 * 0.9
+    assert last - begun >= 7 / 20
 
 
 def test_no_more_requests_than_allowed_are_under_way(llama: Served) -> None:
@@ -106,11 +107,13 @@ def test_the_first_refusal_ends_the_asking(llama: Served) -> None:
     with (
         Faults(llama.url, ["400"] * 500) as proxy,
         Client(server(proxy.url, llama, concurrency=2)) as client,
-        pytest.raises(RemoteError, match=r"refused a request to /v1/completions \(400: busy\)"),
     ):
-        list(client.each(range(500), lambda _: client.post("/v1/completions", ASK)))
+        with pytest.raises(RemoteError, match=r"refused a request to /v1/completions \(400: busy"):
+            list(client.each(range(500), lambda _: client.post("/v1/completions", ASK)))
+        proxy.faults.clear()
+        assert client.post("/v1/completions", ASK)["choices"]  # the client itself goes on
 
-    assert len(proxy.seen) <= 4
+    assert len(proxy.seen) <= 5
 
 
 def test_a_wrong_key_is_said_without_the_key(gguf_file: Path, monkeypatch) -> None:

@@ -18,7 +18,7 @@ def _weights(path: Path, devices: int) -> dict[str, torch.Tensor]:
         env=clean,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -26,6 +26,7 @@ def _weights(path: Path, devices: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_give_the_weights_of_one(tmp_path) -> None:
     one, two = (_weights(tmp_path / f"{n}.pt", n) for n in (1, 2))
 

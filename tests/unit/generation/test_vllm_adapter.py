@@ -85,7 +85,8 @@ def test_adapters_are_added_to_the_weights_that_are_shown(vllm) -> None:
                 parameter.normal_()
     base = llama().state_dict()
 
-    VllmEngine(ends=[END], pad=PAD).write(model, prompts(3), Sampling(), seed=1)
+    engine = VllmEngine(ends=[END], pad=PAD)  # the weights are shown for as long as it lives
+    engine.write(model, prompts(3), Sampling(), seed=1)
 
     shown = load_file(vllm[0].folder / "model.safetensors")
     name = "model.layers.0.mlp.up_proj.weight"

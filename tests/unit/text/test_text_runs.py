@@ -130,7 +130,7 @@ def test_other_targets(place, tmp_path, task, label, teaches, primary) -> None:
         data={"source": "hf", "files": files, "kind": "text", "inputs": "text", "label": label},
         teacher={
             "model": {"source": "hf", "name": str(folder / "encoder"), "new_head": True},
-            "train": {"epochs": 10, "batch_size": 16, "lr": 2e-3},
+            "train": {"epochs": 30, "batch_size": 16, "lr": 2e-3},
         },
         student={"model": {"source": "teacher", "make": "bag"}},
         distill={"epochs": 8, "batch_size": 16, "lr": 2e-2, "objective": [term]},

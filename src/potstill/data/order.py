@@ -17,8 +17,8 @@ def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_samples, generator=generator)
 
 
-POOL = 50
-"""Batches whose texts are sorted by length together."""
+POOL, POOLS = 50, 4
+"""Batches whose texts are sorted by length together, at most; pools an epoch, at least."""
 
 
 def by_length(
@@ -27,7 +27,8 @@ def by_length(
     """The same order, with samples of like length side by side and the batches shuffled.
 
     Within each 50 batches of the order samples are sorted by length; the whole batches then come
-    in an order of their own, and what fills no batch stays at the end.
+    in an order of their own, and what fills no batch stays at the end. Small sets are sorted in
+    quarters: sorted as a whole, every epoch would have the same batches, and learn less from them.
 
     Args:
         order_N: `[N]` int64.
@@ -36,7 +37,8 @@ def by_length(
         seed: names the order of the batches, with `epoch`.
         epoch: from 0.
     """
-    pools = torch.split(order_N, POOL * batch_size)
+    size = max(1, min(POOL, len(order_N) // (POOLS * batch_size)))
+    pools = torch.split(order_N, size * batch_size)
     ordered = torch.cat([pool[torch.argsort(lengths_N[pool], stable=True)] for pool in pools])
     whole = len(ordered) // batch_size
     turns = epoch_order(whole, seed=seed, epoch=epoch)

@@ -38,7 +38,7 @@ def texts(count: int, *, longest: int = 40, seed: int = 0) -> torch.Tensor:
     return torch.stack([ids, mask], dim=1)
 
 
-def feed(count: int = 205, batch_size: int = 10) -> Feed:
+def feed(count: int = 405, batch_size: int = 10) -> Feed:
     samples = Samples(texts(count), torch.arange(count), torch.arange(count) % 3)
     return Feed(samples=samples, batch_size=batch_size, seed=3, normalise=Normalise(tokens=True))
 
@@ -47,8 +47,8 @@ def test_every_text_comes_once_whole_and_with_little_padding() -> None:
     batches = list(feed().epoch(1))
 
     seen = torch.cat([batch.ids for batch in batches if batch.ids is not None])
-    assert seen.sort().values.tolist() == list(range(205))
-    whole = texts(205)
+    assert seen.sort().values.tolist() == list(range(405))
+    whole = texts(405)
     for batch in batches:
         assert batch.ids is not None
         assert batch.positions is not None
@@ -72,13 +72,31 @@ def test_a_batch_is_a_function_of_epoch_and_index() -> None:
 
 
 def test_lengths_only_change_the_order() -> None:
-    lengths = torch.arange(103) % 17
+    lengths = torch.arange(1003) % 17
 
-    order = by_length(epoch_order(103, seed=0, epoch=0), lengths, batch_size=10, seed=0, epoch=0)
+    orders = [
+        by_length(epoch_order(1003, seed=0, epoch=e), lengths, batch_size=10, seed=0, epoch=e)
+        for e in (0, 1)
+    ]
 
-    assert order.sort().values.tolist() == list(range(103))
-    spread = [int(lengths[b].max() - lengths[b].min()) for b in order[:100].split(10)]
-    assert max(spread) <= 3
+    for order in orders:
+        assert order.sort().values.tolist() == list(range(1003))
+        spread = [int(lengths[b].max() - lengths[b].min()) for b in order[:1000].split(10)]
+        assert max(spread) <= 4
+    batches = [{frozenset(b.tolist()) for b in order.split(10)} for order in orders]
+    assert not batches[0] & batches[1]
+
+
+def test_batches_of_small_sets_differ_from_epoch_to_epoch() -> None:
+    lengths = torch.arange(160)  # sorted as a whole, there is one way to cut them into batches
+
+    orders = [
+        by_length(epoch_order(160, seed=0, epoch=e), lengths, batch_size=10, seed=0, epoch=e)
+        for e in range(5)
+    ]
+
+    seen = {frozenset(b.tolist()) for order in orders for b in order.split(10)}
+    assert len(seen) == 5 * 16
 
 
 def test_padding_changes_neither_answers_nor_hints() -> None:

@@ -9,7 +9,8 @@ from datasets import Dataset
 
 from potstill.data import load
 from potstill.data.language.rows import Encoded, Rows, lay_out, packed
-from potstill.data.language.vocabulary import END, train_bpe
+from potstill.data.vocabulary import END_OF_TEXT as END
+from potstill.data.vocabulary import train_bpe
 from potstill.errors import DataError, RecipeError
 from potstill.functional.tokens import IGNORED
 

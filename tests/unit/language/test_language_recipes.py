@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import potstill
 from potstill.build import build
-from potstill.data.language.vocabulary import train_bpe
+from potstill.data.vocabulary import train_bpe
 from potstill.errors import RecipeError
 from potstill.models import create_model, load_model
 from potstill.pipeline import Pipeline

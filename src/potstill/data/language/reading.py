@@ -13,11 +13,11 @@ from potstill.data.language.conversations import (
     encoded_texts,
 )
 from potstill.data.language.rows import Encoded, Rows, lay_out
-from potstill.data.language.vocabulary import train_bpe
 from potstill.data.options import Options, nearest
 from potstill.data.samples import Kind
 from potstill.data.sources.request import Request
 from potstill.data.tokens import Tokens
+from potstill.data.vocabulary import train_bpe
 from potstill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:

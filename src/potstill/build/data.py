@@ -1,0 +1,51 @@
+"""The data that a recipe names."""
+
+import potstill.data as data_sources
+from potstill.data import DataSet
+from potstill.models import (
+    PURPOSES,
+)
+from potstill.recipe import (
+    Recipe,
+)
+
+_KINDS = {
+    "classification": "single_label",
+    "causal_lm": "tokens",
+    "seq2seq": "tokens",
+    "tagging": "tags",
+}
+
+
+def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
+    """The data that a recipe names."""
+    spec = recipe.data
+    options = spec.options
+    texts = options.get("kind") == "text" or recipe.task in PURPOSES
+    if texts and "tokenizer" not in options:
+        options |= _tokenizer(recipe)
+    kind = _KINDS.get(recipe.task, recipe.task)
+    return data_sources.load(
+        spec.source,
+        options,
+        target_kind=data_sources.TargetKind(kind),
+        validation=spec.validation,
+        test=spec.test,
+        seed=spec.seed,
+        limit=spec.limit,
+        trust=trust,
+    )
+
+
+def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:
+    """That of the first model of Transformers, teacher before student."""
+    models = [m.model for m in recipe.teacher.members()] + [recipe.student.model]
+    if recipe.teacher.model is not None and recipe.teacher.tokenizer is not None:
+        models = [recipe.student.model]  # the teacher's tokens are its own
+    for model in models:
+        if model.source == "hf" and model.name:
+            return {
+                "tokenizer": model.name,
+                "fetch_tokenizer": model.options.get("pretrained") is True,
+            }
+    return {}

@@ -29,7 +29,7 @@ _SPAWN.set_forkserver_preload([stores.__name__])
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path) -> None:
     chance = random.Random(11)
-    pause, sizes = 0.004, []
+    pause, sizes = 0.01, []
 
     for kill in range(20):
         process = _SPAWN.Process(target=label_slowly, args=(tmp_path / "store", pause))

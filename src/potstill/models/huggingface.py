@@ -6,13 +6,12 @@ tensor of logits. For taps, layers are called `model.<name in Transformers>`, su
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from potstill.errors import ModelError, UntrustedCode, need
+from potstill.errors import ModelError, need
 from potstill.models.answering import (
     Described,
     HuggingFaceClassifier,
@@ -20,6 +19,7 @@ from potstill.models.answering import (
     HuggingFaceTextClassifier,
 )
 from potstill.models.config import TAGGING, Json, ModelConfig
+from potstill.models.hub import described, flag, refuse_missing_folder, refuse_remote_code
 from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
 
@@ -67,13 +67,9 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if Transformers is not installed.
     """
     refuse_unknown(config.options, _OPTIONS, model=config.name)
-    flags = {name: _flag(config, name) for name in ("pretrained", "config_only", "new_head")}
-    remote_code = _flag(config, "trust_remote_code")
-    if remote_code and not trust:
-        raise UntrustedCode(
-            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
-            "with `--trust`, or drop `trust_remote_code`."
-        )
+    flags = {name: flag(config, name) for name in ("pretrained", "config_only", "new_head")}
+    remote_code = flag(config, "trust_remote_code")
+    refuse_remote_code(config, asked=remote_code, trust=trust)
     transformers = need("transformers", extra="text")
     with_weights = "model_type" not in config.options and not flags["config_only"]
     if "model_type" in config.options:
@@ -106,19 +102,9 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
 
 def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same model described by its type and settings, so that no folder or hub is needed."""
-    if not isinstance(model, Described) or _flag(config, "trust_remote_code"):
+    if not isinstance(model, Described) or flag(config, "trust_remote_code"):
         return config
-    settings: dict[str, Json] = dict(model.settings())
-    kind = str(settings.pop("model_type"))
-    settings = {name: value for name, value in settings.items() if name not in _DECIDED}
-    return ModelConfig(
-        source=config.source,
-        name=config.name,
-        options={"model_type": kind, "config": settings},
-        input_shape=config.input_shape,
-        num_outputs=config.num_outputs,
-        purpose=config.purpose,
-    )
+    return described(model.settings(), config, decided=_DECIDED)
 
 
 def _wrapper(config: ModelConfig) -> Callable[[nn.Module], nn.Module]:
@@ -161,12 +147,7 @@ def _from_folder_or_hub(
     config: ModelConfig, *, remote_code: bool, fetch: bool
 ) -> "PretrainedConfig":
     transformers = need("transformers", extra="text")
-    if not fetch and not Path(config.name).is_dir():
-        raise ModelError(
-            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
-            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
-            "weights."
-        )
+    refuse_missing_folder(config, fetch=fetch)
     try:
         return transformers.AutoConfig.from_pretrained(
             config.name, local_files_only=not fetch, trust_remote_code=remote_code
@@ -199,17 +180,6 @@ def _check_loaded(
             f"The weights of `{config.name}` lack {len(missing)} tensors of the classifier, such "
             f"as `{missing[0]}`: use a fine-tuned one, or set `new_head: true` to train them."
         )
-
-
-def _flag(
-    config: ModelConfig, name: Literal["pretrained", "config_only", "new_head", "trust_remote_code"]
-) -> bool:
-    value = config.options.get(name, False)
-    if not isinstance(value, bool):
-        raise ModelError(
-            f"The option `{name}` of `{config.name}` is {value!r}; it must be true or false."
-        )
-    return value
 
 
 def _refused(config: ModelConfig, error: Exception) -> ModelError:

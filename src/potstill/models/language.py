@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any, cast, final
 import torch
 from torch import Tensor, nn
 
-from potstill.errors import ModelError, UntrustedCode, need
+from potstill.errors import ModelError, need
 from potstill.models.adapters import adapt
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hub import (
+    DECIDED,
+    described,
+    flag,
+    refuse_missing_folder,
+    refuse_remote_code,
+)
 from potstill.models.options import nearest, refuse_unknown
 from potstill.runtime.texts import MASK, PLACES
 from potstill.signals import Batch
@@ -33,10 +40,6 @@ _OPTIONS = (
     "lora",
     "dtype",
     "trust_remote_code",
-)
-_DECIDED = frozenset(
-    {"_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type"}
-    | {"transformers_version", "torch_dtype"}
 )
 
 
@@ -133,12 +136,8 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if Transformers is not installed.
     """
     refuse_unknown(config.options, _OPTIONS, model=config.name)
-    flags = {n: _flag(config, n) for n in ("pretrained", "config_only", "trust_remote_code")}
-    if flags["trust_remote_code"] and not trust:
-        raise UntrustedCode(
-            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
-            "with `--trust`, or drop `trust_remote_code`."
-        )
+    flags = {n: flag(config, n) for n in ("pretrained", "config_only", "trust_remote_code")}
+    refuse_remote_code(config, asked=flags["trust_remote_code"], trust=trust)
     transformers = need("transformers", extra="text")
     auto = transformers.AutoModelForCausalLM
     fetch, remote = flags["pretrained"], flags["trust_remote_code"]
@@ -184,20 +183,10 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
 
 def rebuildable_language_model(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same model described by its type and settings, so that no folder or hub is needed."""
-    if not isinstance(model, LanguageModel) or _flag(config, "trust_remote_code"):
+    if not isinstance(model, LanguageModel) or flag(config, "trust_remote_code"):
         return config
-    settings: dict[str, Json] = dict(model.settings())
-    kind = str(settings.pop("model_type"))
-    settings = {name: value for name, value in settings.items() if name not in _DECIDED}
     kept = {name: config.options[name] for name in ("lora", "dtype") if name in config.options}
-    return ModelConfig(
-        source="hf",
-        name=config.name,
-        options={"model_type": kind, "config": settings, **kept},
-        input_shape=config.input_shape,
-        num_outputs=config.num_outputs,
-        purpose=config.purpose,
-    )
+    return described(model.settings(), config, kept=kept)
 
 
 def _from_type(config: ModelConfig) -> "PretrainedConfig":
@@ -213,7 +202,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
         )
     defaults = transformers.AutoConfig.for_model(kind)
     known_settings = {*defaults.to_dict(), "head_dim"}  # read by all, a default of some
-    refuse_unknown(changes, known_settings - _DECIDED, model=kind)
+    refuse_unknown(changes, known_settings - DECIDED, model=kind)
     fitted: dict[str, Json] = {"vocab_size": config.num_outputs}
     marks = ("bos_token_id", "eos_token_id", "pad_token_id")  # of another vocabulary than ours
     fitted |= {mark: None for mark in marks if hasattr(defaults, mark)}
@@ -221,14 +210,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
 
 
 def _place(config: ModelConfig, fetch: bool) -> str:
-    from pathlib import Path
-
-    if not fetch and not Path(config.name).is_dir():
-        raise ModelError(
-            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
-            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
-            "weights."
-        )
+    refuse_missing_folder(config, fetch=fetch)
     return config.name
 
 
@@ -264,12 +246,3 @@ def _dtype(config: ModelConfig) -> torch.dtype:
             f"The option `dtype` of `{config.name}` is {given!r}; choose float32 or bfloat16."
         )
     return torch.bfloat16 if given == "bfloat16" else torch.float32
-
-
-def _flag(config: ModelConfig, name: str) -> bool:
-    value = config.options.get(name, False)
-    if not isinstance(value, bool):
-        raise ModelError(
-            f"The option `{name}` of `{config.name}` is {value!r}; it must be true or false."
-        )
-    return value

@@ -5,15 +5,15 @@ mean over tokens. Shapes: B texts, P planes, L positions, D features.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from potstill.errors import ModelError, UntrustedCode, need
+from potstill.errors import ModelError, need
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hub import described, refuse_missing_folder, refuse_remote_code
 from potstill.models.hushed import hushed
 from potstill.models.options import refuse_unknown
 from potstill.models.pooling import Pooling, pooled, said_pooling
@@ -70,11 +70,7 @@ def build_sentence_encoder(config: ModelConfig, *, trust: bool) -> SentenceEncod
     """
     refuse_unknown(config.options, _OPTIONS, model=config.name)
     remote_code = config.options.get("trust_remote_code") is True
-    if remote_code and not trust:
-        raise UntrustedCode(
-            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
-            "with `--trust`, or drop `trust_remote_code`."
-        )
+    refuse_remote_code(config, asked=remote_code, trust=trust)
     pooling, normalise = said_pooling(config)
     try:
         with hushed():
@@ -100,7 +96,7 @@ def embedding_width(config: ModelConfig) -> int:
     if "model_type" in config.options:
         found = _from_type(config)
     else:
-        _check_folder(config)
+        refuse_missing_folder(config, fetch=bool(config.options.get("pretrained")))
         found = transformers.AutoConfig.from_pretrained(
             config.name, local_files_only=not config.options.get("pretrained", False)
         )
@@ -115,20 +111,8 @@ def embedding_width(config: ModelConfig) -> int:
 
 def rebuildable_sentence_encoder(model: SentenceEncoder, config: ModelConfig) -> ModelConfig:
     """The same encoder described by its type and settings, so that no folder or hub is needed."""
-    settings: dict[str, Json] = dict(model.settings())
-    kind = str(settings.pop("model_type"))
-    return ModelConfig(
-        source="hf",
-        name=config.name,
-        options={
-            "model_type": kind,
-            "config": {k: v for k, v in settings.items() if k not in _DECIDED},
-            "pooling": str(model.pooling),
-            "normalise": model.normalise,
-        },
-        input_shape=config.input_shape,
-        num_outputs=config.num_outputs,
-    )
+    kept: dict[str, Json] = {"pooling": str(model.pooling), "normalise": model.normalise}
+    return described(model.settings(), config, decided=_DECIDED, kept=kept)
 
 
 def _inner(config: ModelConfig, *, remote_code: bool) -> nn.Module:
@@ -138,7 +122,7 @@ def _inner(config: ModelConfig, *, remote_code: bool) -> nn.Module:
             _from_type(config), dtype=torch.float32
         )
         return made
-    _check_folder(config)
+    refuse_missing_folder(config, fetch=bool(config.options.get("pretrained")))
     loaded: nn.Module = transformers.AutoModel.from_pretrained(
         config.name,
         dtype=torch.float32,
@@ -154,12 +138,3 @@ def _from_type(config: ModelConfig) -> object:
     if not isinstance(changes, Mapping):
         raise ModelError(f"The option `config` of `{config.name}` is {changes!r}, not a mapping.")
     return transformers.AutoConfig.for_model(str(config.options["model_type"]), **changes)
-
-
-def _check_folder(config: ModelConfig) -> None:
-    if not config.options.get("pretrained", False) and not Path(config.name).is_dir():
-        raise ModelError(
-            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
-            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
-            "weights."
-        )

@@ -1,23 +1,25 @@
 """Where encoder-decoders come from: a folder, the hub, or a type with random weights."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from potstill.errors import ModelError, UntrustedCode, need
+from potstill.errors import ModelError, need
 from potstill.models.config import Json, ModelConfig
 from potstill.models.encoder_decoder import TranslationModel
+from potstill.models.hub import (
+    DECIDED,
+    described,
+    flag,
+    refuse_missing_folder,
+    refuse_remote_code,
+)
 from potstill.models.options import nearest, refuse_unknown
 
 PURPOSE = "seq2seq"
 _OPTIONS = ("pretrained", "config_only", "model_type", "config", "trust_remote_code")
-_DECIDED = frozenset(
-    {"_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type"}
-    | {"transformers_version", "torch_dtype"}
-)
 # Of tokenizers that a run trains (`data.vocabulary`): what begins, ends and pads a text.
 _MARKS: Mapping[str, Json] = {
     "pad_token_id": 0,
@@ -47,22 +49,14 @@ def build_translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:
     """
     refuse_unknown(config.options, _OPTIONS, model=config.name)
     fetch, bare, remote = (
-        _flag(config, name) for name in ("pretrained", "config_only", "trust_remote_code")
+        flag(config, name) for name in ("pretrained", "config_only", "trust_remote_code")
     )
-    if remote and not trust:
-        raise UntrustedCode(
-            f"`{config.name}` asks to run code that comes with the model: read it, then allow it "
-            "with `--trust`, or drop `trust_remote_code`."
-        )
+    refuse_remote_code(config, asked=remote, trust=trust)
     transformers = need("transformers", extra="text")
     auto = transformers.AutoModelForSeq2SeqLM
     told = {"local_files_only": not fetch, "trust_remote_code": remote}
-    if "model_type" not in config.options and not fetch and not Path(config.name).is_dir():
-        raise ModelError(
-            f"There is no folder `{config.name}`, and nothing is fetched without being asked for: "
-            "set `pretrained: true` to fetch it from the hub, or give `model_type` for random "
-            "weights."
-        )
+    if "model_type" not in config.options:
+        refuse_missing_folder(config, fetch=fetch)
     try:
         if "model_type" in config.options:
             inner = auto.from_config(_from_type(config), dtype=torch.float32)
@@ -93,19 +87,9 @@ def build_translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:
 
 def rebuildable_translation_model(model: nn.Module, config: ModelConfig) -> ModelConfig:
     """The same model described by its type and settings, so that no folder or hub is needed."""
-    if not isinstance(model, TranslationModel) or _flag(config, "trust_remote_code"):
+    if not isinstance(model, TranslationModel) or flag(config, "trust_remote_code"):
         return config
-    settings: dict[str, Json] = dict(model.settings())
-    kind = str(settings.pop("model_type"))
-    settings = {name: value for name, value in settings.items() if name not in _DECIDED}
-    return ModelConfig(
-        source="hf",
-        name=config.name,
-        options={"model_type": kind, "config": settings},
-        input_shape=config.input_shape,
-        num_outputs=config.num_outputs,
-        purpose=config.purpose,
-    )
+    return described(model.settings(), config)
 
 
 def _from_type(config: ModelConfig) -> object:
@@ -120,7 +104,7 @@ def _from_type(config: ModelConfig) -> object:
             f"Transformers has no encoder-decoder of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED | set(_MARKS), model=kind)
+    refuse_unknown(changes, set(defaults.to_dict()) - DECIDED | set(_MARKS), model=kind)
     fitted: dict[str, Json] = {"vocab_size": config.num_outputs, **_MARKS}
     if hasattr(defaults, "decoder_vocab_size"):
         fitted["decoder_vocab_size"] = config.num_outputs
@@ -134,12 +118,3 @@ def _check_loaded(config: ModelConfig, info: Mapping[str, Any]) -> None:
             f"The weights of `{config.name}` lack {len(missing)} tensors of the encoder-decoder, "
             f"such as `{missing[0]}`: use a trained one."
         )
-
-
-def _flag(config: ModelConfig, name: str) -> bool:
-    value = config.options.get(name, False)
-    if not isinstance(value, bool):
-        raise ModelError(
-            f"The option `{name}` of `{config.name}` is {value!r}; it must be true or false."
-        )
-    return value

@@ -103,9 +103,23 @@ class AttentionTerm(BlockTerm):
         return [(f"{s}.{p}", f"{t}.{p}") for s, t in self.pairs() for p in self.parts_read]
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ScoreTerm(AttentionTerm):
+    """A term on attention scores, head by head."""
+
+    @property
+    def parts_read(self) -> tuple[str, ...]:
+        """Scores."""
+        return ("scores",)
+
+    def mismatch(self, student: Tensor, teacher: Tensor) -> str | None:
+        """As in `AttentionTerm`."""
+        return unequal_heads(student, teacher)
+
+
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class AttentionKL(AttentionTerm):
+class AttentionKL(ScoreTerm):
     r"""Attend to the same positions as the teacher.
 
     Formula: $\sum_\ell \mathrm{mean}_{h,i}\, \mathrm{KL}(A^t_{\ell h i} \| A^s_{\ell h i})$ with
@@ -124,25 +138,16 @@ class AttentionKL(AttentionTerm):
         teacher_layer: another block than the teacher's last one.
     """
 
-    @property
-    def parts_read(self) -> tuple[str, ...]:
-        """Scores."""
-        return ("scores",)
-
     def sample_losses(
         self, student: Tensor, teacher: Tensor, positions_BL: Tensor | None
     ) -> Tensor:
         """As in `AttentionTerm`."""
         return attention_kl(student, teacher, positions_BL)
 
-    def mismatch(self, student: Tensor, teacher: Tensor) -> str | None:
-        """As in `AttentionTerm`."""
-        return unequal_heads(student, teacher)
-
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class AttentionMSE(AttentionTerm):
+class AttentionMSE(ScoreTerm):
     r"""Equal the teacher's attention scores, before the softmax.
 
     Formula: $\sum_\ell \mathrm{mean}_{h,i,j}\, (S^s_{\ell hij} - S^t_{\ell hij})^2$ with
@@ -159,20 +164,11 @@ class AttentionMSE(AttentionTerm):
         teacher_layer: another block than the teacher's last one.
     """
 
-    @property
-    def parts_read(self) -> tuple[str, ...]:
-        """Scores."""
-        return ("scores",)
-
     def sample_losses(
         self, student: Tensor, teacher: Tensor, positions_BL: Tensor | None
     ) -> Tensor:
         """As in `AttentionTerm`."""
         return attention_squared_error(student, teacher, positions_BL)
-
-    def mismatch(self, student: Tensor, teacher: Tensor) -> str | None:
-        """As in `AttentionTerm`."""
-        return unequal_heads(student, teacher)
 
 
 def unequal_heads(student: Tensor, teacher: Tensor) -> str | None:

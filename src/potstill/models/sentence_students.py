@@ -1,7 +1,6 @@
 """Students of a sentence encoder that are made from it: a small transformer, a static one."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from potstill.models.initial import check_fraction, check_positive
 from potstill.models.options import nearest, read_options
 from potstill.models.sentence import SentenceEncoder
 from potstill.models.sentence_static import StaticEncoder, table_of
+from potstill.models.small import small_settings
 
 
 def sentence_student(
@@ -47,23 +47,8 @@ def small_encoder(
     teacher: SentenceEncoder, *, layers: int, width: int, heads: int
 ) -> SentenceEncoder:
     """One of the teacher's type with its vocabulary and pooling, and random weights."""
-    if min(layers, width, heads) < 1 or width % heads:
-        raise ModelError(
-            f"`width: {width}` must be a multiple of `heads: {heads}`, and all sizes at least 1 "
-            f"(`layers: {layers}`)."
-        )
     transformers = need("transformers", extra="text")
-    settings = deepcopy(teacher.model.config)
-    changes = {
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-        "hidden_dim": 4 * width,  # DistilBERT's word for it
-    }
-    for name, value in changes.items():
-        if hasattr(settings, name):
-            setattr(settings, name, value)
+    settings = small_settings(teacher.model, layers=layers, width=width, heads=heads)
     inner = transformers.AutoModel.from_config(settings, dtype=torch.float32)
     return SentenceEncoder(inner.train(), pooling=teacher.pooling, normalise=teacher.normalise)
 

@@ -6,7 +6,6 @@ small one of its type with random weights; `make: bilstm` and `make: bag` read i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -25,6 +24,7 @@ from potstill.models.readers import bag_of_tokens, bilstm_of_tokens
 from potstill.models.sentence import SentenceEncoder
 from potstill.models.sentence_static import StaticEncoder, rebuildable_static
 from potstill.models.sentence_students import sentence_student
+from potstill.models.small import small_settings
 from potstill.models.text import BagOfEmbeddings
 from potstill.models.translators import shrunken_translation_model
 
@@ -185,23 +185,8 @@ def _numbers(value: Json) -> list[int]:
 
 def _small_transformer(teacher: Encoder, *, layers: int, width: int, heads: int) -> nn.Module:
     """One of the teacher's type with its vocabulary and random weights."""
-    if min(layers, width, heads) < 1 or width % heads:
-        raise ModelError(
-            f"`width: {width}` must be a multiple of `heads: {heads}`, and all sizes at least 1 "
-            f"(`layers: {layers}`)."
-        )
     transformers = need("transformers", extra="text")
-    settings = deepcopy(teacher.model.config)
-    changes = {
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-        "hidden_dim": 4 * width,  # DistilBERT's word for it
-    }
-    for name, value in changes.items():
-        if hasattr(settings, name):
-            setattr(settings, name, value)
+    settings = small_settings(teacher.model, layers=layers, width=width, heads=heads)
     auto = getattr(transformers, AUTO[type(teacher)])
     return type(teacher)(auto.from_config(settings, dtype=torch.float32).train())
 

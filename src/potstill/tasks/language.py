@@ -1,27 +1,17 @@
 """Language modelling: one row a token that is to be predicted."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from torch import Tensor, nn
+from torch import nn
 
-from potstill.losses import CrossEntropy, Objective, weighted
-from potstill.protocols import Task
-from potstill.signals import Batch, Signals, Target
-from potstill.tasks.token_rows import (
-    Reduction,
-    digest_of_rows,
-    token_metrics,
-    token_signals,
-    token_target,
-)
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+from potstill.signals import Batch, Signals
+from potstill.tasks.next_token import NextToken
+from potstill.tasks.token_rows import Reduction, token_signals
 
 
 @final
-class CausalLM(Task):
+class CausalLM(NextToken):
     """The next token. Model: a `TokenModel`; labels `[B, L]` int64, -100 where nothing is asked.
 
     Positions that are asked nothing (prompts, padding, the last token of a text) are left out
@@ -33,37 +23,14 @@ class CausalLM(Task):
         reduction: `token` averages losses over all that is asked, `sequence` over texts.
     """
 
-    kind = "tokens"
     name = "causal_lm"
-    primary = "perplexity"
-    higher_is_better = False
 
     def __init__(
         self, *, reduction: Reduction | str = Reduction.TOKEN, vocabulary: int | None = None
     ) -> None:
-        self.reduction = Reduction(reduction)
+        super().__init__(reduction=reduction)
         self.vocabulary = vocabulary
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits that are not computed yet, one row for each position asked."""
         return token_signals(model, batch, layers, vocabulary=self.vocabulary)
-
-    def target(self, batch: Batch) -> Target:
-        """The same rows, and whose they are."""
-        return token_target(batch, reduction=self.reduction)
-
-    def digest(self, signals: Signals, target: Target) -> Tensor:
-        """`[N, 3]`: see `token_rows`."""
-        return digest_of_rows(signals.logits, target.labels)
-
-    def scores(self, outputs_NC: Tensor) -> Tensor:
-        """The digest as it is."""
-        return outputs_NC
-
-    def metrics(self, num_outputs: int) -> "MetricCollection":
-        """Perplexity, negative log-likelihood, token accuracy."""
-        return token_metrics()
-
-    def default_objective(self) -> Objective:
-        """Cross entropy."""
-        return weighted(CrossEntropy())

@@ -1,28 +1,18 @@
 """Translation and its kin: one text is read, another is written, token by token."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from torch import Tensor, nn
+from torch import nn
 
 from potstill.errors import ModelError
-from potstill.losses import CrossEntropy, Objective, weighted
-from potstill.protocols import Task
-from potstill.signals import Batch, Signals, Target
-from potstill.tasks.token_rows import (
-    Reduction,
-    digest_of_rows,
-    token_metrics,
-    token_signals,
-    token_target,
-)
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+from potstill.signals import Batch, Signals
+from potstill.tasks.next_token import NextToken
+from potstill.tasks.token_rows import token_signals
 
 
 @final
-class Seq2Seq(Task):
+class Seq2Seq(NextToken):
     """The next token of what is written. Model: a `models.encoder_decoder.TranslationModel`.
 
     Inputs are planes `[B, 4, L]` (see `data.tokens.Tokens.pairs`), labels `[B, L]` int64 the tokens
@@ -33,14 +23,8 @@ class Seq2Seq(Task):
         reduction: `token` averages losses over all that is written, `sequence` over texts.
     """
 
-    kind = "tokens"
     name = "seq2seq"
-    primary = "perplexity"
-    higher_is_better = False
     judged_by = "bleu"
-
-    def __init__(self, *, reduction: Reduction | str = Reduction.TOKEN) -> None:
-        self.reduction = Reduction(reduction)
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits that are not computed yet, one row for each token to be written.
@@ -55,23 +39,3 @@ class Seq2Seq(Task):
                 "encoder; name one of these."
             )
         return token_signals(model, batch, layers)
-
-    def target(self, batch: Batch) -> Target:
-        """The same rows, and whose they are."""
-        return token_target(batch, reduction=self.reduction)
-
-    def digest(self, signals: Signals, target: Target) -> Tensor:
-        """`[N, 3]`: see `token_rows`."""
-        return digest_of_rows(signals.logits, target.labels)
-
-    def scores(self, outputs_NC: Tensor) -> Tensor:
-        """The digest as it is."""
-        return outputs_NC
-
-    def metrics(self, num_outputs: int) -> "MetricCollection":
-        """Perplexity, negative log-likelihood, token accuracy."""
-        return token_metrics()
-
-    def default_objective(self) -> Objective:
-        """Cross entropy."""
-        return weighted(CrossEntropy())

@@ -7,10 +7,10 @@ gradient on the student's weights is made as long as that of cross-entropy on th
 a tenth, one and ten times that are tried with a seed of its own and judged on validation data. Then
 three seeds learn with the best; the figure is the accuracy on test data after the last epoch.
 
-Pictures are shown in two augmented views, so that what the teacher says of them is computed once and
-kept in memory (its features in float16) for all trainings.
+Pictures are shown in two augmented views, so that what the teacher says of them is computed once
+and kept in memory (its features in float16) for all trainings.
 
-    python bench/terms.py --npz cifar100.npz --out terms.jsonl [--pairs same,other,vit] [--terms kd,…]
+    python bench/terms.py --npz cifar100.npz --out terms.jsonl [--pairs same,other] [--terms kd,…]
 
 The file has members x_train, y_train, x_test, y_test; without it the hub's `uoft-cs/cifar100` is
 read. Trainings that `--out` holds are not run again, so the bench goes on where it was stopped;

@@ -44,7 +44,7 @@ Array = np.ndarray | Tensor
 TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
 StudentLike = nn.Module | Callable[[], nn.Module]
 
-_TASKS: dict[str, Callable[[], Task]] = {
+_TASKS: dict[str, Callable[..., Task]] = {
     "single_label": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
@@ -63,6 +63,7 @@ def distill(
     speed: Speed | str = Speed.AUTO,
     store: Use | str = Use.AUTO,
     sequences: Sequences | None = None,
+    primary: str | None = None,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -83,13 +84,15 @@ def distill(
             gives the weights of the plain PyTorch loop.
         store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
         sequences: of translation, learn on texts that the teacher writes.
+        primary: the metric that selects and decides (`balanced_accuracy`, …); by the task if left
+            out.
         out: the run folder.
 
     Raises:
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _task(chosen)
+    task = _task(chosen, primary)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
@@ -274,9 +277,15 @@ def ask_recipe(
     return ask_experiment(build(read), folder, progress=progress)
 
 
-def _task(data: DataSet) -> Task:
+def _task(data: DataSet, primary: str | None = None) -> Task:
+    decides = {} if primary is None else {"primary": primary}
     if data.target_kind.value != "tokens":
-        return _TASKS[data.target_kind.value]()
+        kind = data.target_kind.value
+        if decides and kind == "embedding":
+            raise RecipeError("Embeddings are scored in one way; leave `primary` out.")
+        return _TASKS[kind](**decides)
+    if decides:
+        raise RecipeError("Models of tokens are scored in one way; leave `primary` out.")
     if data.references is not None:
         return Seq2Seq()
     return CausalLM() if data.classes is None else Tagging(data.classes)

@@ -344,6 +344,16 @@ class Recipe(_Strict):
         "seq2seq",
         "causal_lm",
     ] = "classification"
+    primary: str | None = Field(
+        None,
+        description="The metric that selects and decides, such as balanced_accuracy for classes of "
+        "unequal size; accuracy, f1_macro or rmse by the task if left out.",
+    )
+    class_weights: Literal["none", "balanced", "sqrt"] = Field(
+        "none",
+        description="How much labels of rare classes count in cross entropy, with and without the "
+        "teacher: balanced by 1 / frequency, sqrt by its root.",
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

@@ -12,6 +12,7 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.rule_students import FITTERS, build_rules
 from potstill.models.sentence import build_sentence_encoder
 from potstill.models.shrunken import SOURCE as SHRUNKEN
 from potstill.models.shrunken import build_shrunken, teacher_of
@@ -20,12 +21,13 @@ from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", SHRUNKEN)
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN)
 _NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "builtin": builtin_names,
     "timm": timm_names,
     "torchvision": torchvision_names,
     "hf": huggingface_names,
+    "sklearn": lambda: tuple(FITTERS),
 }
 
 
@@ -60,6 +62,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
     match config.source:
         case "builtin":
             return build_builtin(config)
+        case "sklearn":
+            return build_rules(config)
         case "timm":
             model = build_timm(config)
         case "torchvision":

@@ -8,6 +8,7 @@ from potstill.data.normalise import Normalise
 from potstill.data.options import JSON
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
 from potstill.data.sources import load
+from potstill.data.table_form import TableColumn, TableForm
 
 __all__ = [
     "JSON",
@@ -21,6 +22,8 @@ __all__ = [
     "Moment",
     "Normalise",
     "Samples",
+    "TableColumn",
+    "TableForm",
     "TargetKind",
     "from_arrays",
     "load",

@@ -13,7 +13,7 @@ from potstill.data.options import nearest
 from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
 from potstill.data.sources.request import Request
-from potstill.data.sources.tables import fit_table
+from potstill.data.sources.tables import Reading, fit_table
 from potstill.data.sources.tags import read_tagged
 from potstill.data.sources.texts import read_texts
 from potstill.errors import DataError
@@ -113,9 +113,10 @@ def _read_inputs(
             f"Columns {_listed(columns)} mix images with other inputs; name the image column alone "
             "with `inputs:`."
         )
-    table = fit_table(train, columns)
+    table = fit_table(train, columns, Reading.parse(request.options))
     raw = _raw(name, {p: table.encode(d, part=p) for p, d in parts.items()}, kind=Kind.TABLE)
-    return replace(raw, features=table.names, notes=table.notes(parts))
+    form = table.form
+    return replace(raw, features=form.names, notes=table.notes(parts), table=form)
 
 
 def _raw(

@@ -235,8 +235,8 @@ def _filled(
     if bool(median_G.isnan().any()):
         empty = table.names[gaps[int(median_G.isnan().nonzero()[0])]]
         raise DataError(
-            f"Column `{empty}` has no value in any row of the training part; leave it out by naming "
-            "the others with `inputs: [...]`."
+            f"Column `{empty}` has no value in any row of the training part; leave it out by "
+            "naming the others with `inputs: [...]`."
         )
     filled = {}
     for name, part in parts.items():

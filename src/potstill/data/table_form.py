@@ -52,15 +52,15 @@ class TableColumn:
         """`[N, len(names)]`; missing numbers are `fill`, or NaN as long as it is not settled."""
         if self.categories is not None:
             texts = np.array([MISSING if self.lacks(v) else as_text(v) for v in values])
-            hot: NDArray[np.float64] = np.equal(
-                texts[:, None], np.array(self.categories)
-            ).astype(np.float64)
+            hot: NDArray[np.float64] = np.equal(texts[:, None], np.array(self.categories)).astype(
+                np.float64
+            )
             return hot
         lacking = np.array([self.lacks(v) for v in values], dtype=np.bool_)
         if lacking.any() and not self.flagged:
             raise DataError(
-                f"Column `{self.name}` has no value in row {int(lacking.argmax())}, and in training "
-                "it always had one; fill it."
+                f"Column `{self.name}` has no value in row {int(lacking.argmax())}, and in "
+                "training it always had one; fill it."
             )
         stand_in = math.nan if self.fill is None else self.fill
         numbers = [
@@ -113,14 +113,16 @@ class TableForm:
         return tuple(places)
 
     def encode(self, table: Mapping[str, Sequence[object]]) -> NDArray[np.float32]:
-        """`[N, F]` float32, what the student is given (before normalisation, which it holds itself).
+        """`[N, F]` float32, what an exported student is given; it holds the normalisation itself.
 
         Raises:
             DataError: a column is missing, or holds what training did not have.
         """
         for column in self.columns:
             if column.name not in table:
-                raise DataError(f"The table has no column `{column.name}`; give all that were used.")
+                raise DataError(
+                    f"The table has no column `{column.name}`; give all that were used."
+                )
         made = [column.encode(table[column.name]) for column in self.columns]
         return np.concatenate(made, axis=1).astype(np.float32)
 

@@ -14,7 +14,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.models.rules import Condition, Floats, Rule, first_holding, holding
+from potstill.models.rules import (
+    NO_LABEL,
+    Condition,
+    FitRows,
+    Floats,
+    Rule,
+    first_holding,
+    holding,
+)
 
 _PRIOR_ROWS = 1.0  # weight of the base rates in the probabilities of a rule
 _LEAST = 1e-7
@@ -43,8 +51,8 @@ def grow_list(
     """Rule after rule: the best leaf of a small tree, whose rows are then taken away.
 
     Separate and conquer as in PART (Frank and Witten 1998), with one measure for trees and lists:
-    the rule taken is the one whose rows differ most from the rest, n_in n_out / n ‖mean difference‖².
-    The last rule has no condition.
+    the rule taken is the one whose rows differ most from the rest,
+    n_in n_out / n ‖mean target inside - outside‖². The last rule has no condition.
     """
     options = {"max_depth": max_conditions, "min_samples_leaf": min_samples_leaf}
     shorten = _shortener(inputs_NF)
@@ -63,25 +71,25 @@ def grow_list(
     return [*found, ()]
 
 
-def answered(
-    paths: Sequence[Path], inputs_NF: Floats, targets_NK: Floats, *, kind: str
-) -> list[Rule]:
+def answered(paths: Sequence[Path], rows: FitRows, *, kind: str) -> list[Rule]:
     """The rules with what each answers: the mean target of the rows for which it is the first.
 
     Probabilities are drawn to the base rates with the weight of one row (the m-estimate of Cestnik
     1990), so that none is 0, and given as logits.
     """
-    which_N = first_holding(paths, inputs_NF)
-    prior_K = targets_NK.mean(axis=0)
+    which_N = first_holding(paths, rows.inputs_NF)
+    prior_K = rows.targets_NK.mean(axis=0)
     rules = []
     for number, path in enumerate(paths):
-        targets = targets_NK[which_N == number]
+        targets, labels = rows.targets_NK[which_N == number], rows.labels_N[which_N == number]
         total_K, weight = targets.sum(axis=0), float(len(targets))
         if kind == "regression":
             mean_K = total_K / weight if weight else prior_K
         else:
             mean_K = (total_K + _PRIOR_ROWS * prior_K) / (weight + _PRIOR_ROWS)
-        rules.append(Rule(path, tuple(_as_logits(mean_K, kind)), len(targets)))
+        right = int((labels == mean_K.argmax()).sum()) if kind == "single_label" else None
+        real = int((labels != NO_LABEL).sum())
+        rules.append(Rule(path, tuple(_as_logits(mean_K, kind)), real, right))
     return rules
 
 

@@ -13,7 +13,7 @@ from potstill.errors import ModelError
 from potstill.models.config import ModelConfig
 from potstill.models.options import nearest, refuse_unknown
 from potstill.models.rule_growing import Path, answered, grow_list, grow_tree
-from potstill.models.rules import Floats, Rule, Rules, different
+from potstill.models.rules import FitRows, Floats, Rule, Rules, different
 
 SOURCE = "sklearn"
 _MOST_RULES = 1024
@@ -166,8 +166,7 @@ def build_rules(config: ModelConfig) -> Rules:
 
 def fit_rules(
     config: ModelConfig,
-    inputs_NF: Floats,
-    targets_NK: Floats,
+    rows: FitRows,
     *,
     kind: str,
     normalise: Callable[[Tensor], Tensor],
@@ -177,8 +176,7 @@ def fit_rules(
 
     Args:
         config: of source `sklearn`.
-        inputs_NF: float32, in the units of the data.
-        targets_NK: probabilities (or values) to be followed.
+        rows: what it is fitted on.
         kind: of the targets: `single_label`, `multi_label` or `regression`.
         normalise: raw samples `[N, *input_shape]` to the module's inputs; must not fall.
         seed: of ties between equal cuts.
@@ -186,8 +184,8 @@ def fit_rules(
     Returns:
         The module, and its rules with thresholds in the units of the data.
     """
-    paths = fitter_of(config).grow(inputs_NF, targets_NK, seed=seed)
-    rules = answered(paths, inputs_NF, targets_NK, kind=kind)
+    paths = fitter_of(config).grow(rows.inputs_NF, rows.targets_NK, seed=seed)
+    rules = answered(paths, rows, kind=kind)
     module = build_rules(config)
     module.fill(rules, _normalised(different(rules), config.input_shape, normalise))
     return module, rules

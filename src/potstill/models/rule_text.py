@@ -45,14 +45,8 @@ class Naming:
         return f"{name} {'>' if condition.above else '≤'} {_number(condition.threshold)}"
 
 
-def described(rules: Sequence[Rule], naming: Naming, *, fit_rows: int) -> list[dict[str, object]]:
-    """One record a rule, for JSON: conditions, words, answer, rows.
-
-    Args:
-        rules: in order.
-        naming: of inputs and classes.
-        fit_rows: how many rows the student was fitted on.
-    """
+def described(rules: Sequence[Rule], naming: Naming) -> list[dict[str, object]]:
+    """One record a rule, for JSON: conditions, words, answer, rows."""
     return [
         {
             "if": [naming.condition(c) for c in merged(rule.conditions)],
@@ -60,7 +54,7 @@ def described(rules: Sequence[Rule], naming: Naming, *, fit_rows: int) -> list[d
             "then": _answer(rule, naming),
             "answer": list(rule.answer),
             "rows": rule.rows,
-            "share": rule.rows / fit_rows if fit_rows else 0.0,
+            "right": rule.right,
         }
         for rule in rules
     ]
@@ -91,7 +85,7 @@ def tree_lines(rules: Sequence[Rule], naming: Naming) -> list[str]:
             shared += 1
         for depth in range(shared, len(rule.conditions)):
             lines.append("  " * depth + naming.condition(rule.conditions[depth]))
-        answer = f"→ {_answer(rule, naming)}, {rule.rows} rows"
+        answer = f"→ {_answer(rule, naming)}{_counted(rule)}"
         lines[-1:] = [f"{lines[-1]}  {answer}"] if rule.conditions else [answer]
         before = rule.conditions
     return lines
@@ -103,8 +97,15 @@ def list_lines(rules: Sequence[Rule], naming: Naming) -> list[str]:
     for number, rule in enumerate(rules):
         head = " and ".join(naming.condition(c) for c in merged(rule.conditions))
         word = ("else if " if number else "if ") + head if head else "else"
-        lines.append(f"{word}  → {_answer(rule, naming)}, {rule.rows} rows")
+        lines.append(f"{word}  → {_answer(rule, naming)}{_counted(rule)}")
     return lines
+
+
+def _counted(rule: Rule) -> str:
+    """`, 41 of 43 rows`: how often the data's label is the answer."""
+    if rule.right is None:
+        return f", {rule.rows} rows"
+    return f", {rule.right} of {rule.rows} rows"
 
 
 def _answer(rule: Rule, naming: Naming) -> str:

@@ -21,6 +21,24 @@ Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 
+NO_LABEL = -1
+"""The label of a row that was made up, or carries none."""
+
+
+class FitRows(NamedTuple):
+    """Rows to fit on.
+
+    Args:
+        inputs_NF: float32, in the units of the data.
+        targets_NK: float64, probabilities (or values) to be followed.
+        labels_N: int64 classes (0 where labels are no classes), or `NO_LABEL`.
+    """
+
+    inputs_NF: NDArray[np.float32]
+    targets_NK: NDArray[np.float64]
+    labels_N: NDArray[np.int64]
+
+
 class Condition(NamedTuple):
     """`x[feature] <= threshold`, or with `above` its opposite, in the units of the data."""
 
@@ -42,12 +60,14 @@ class Rule:
     Args:
         conditions: in the order of the tree, from the root; none for the last rule of a list.
         answer: K logits or values.
-        rows: how many rows it was fitted on.
+        rows: how many rows of the data it decides.
+        right: of these, how many are labelled with the class that is answered; `None` if unknown.
     """
 
     conditions: tuple[Condition, ...]
     answer: tuple[float, ...]
     rows: int
+    right: int | None = None
 
 
 def holding(conditions: Sequence[Condition], inputs_NF: Floats) -> Bools:
@@ -60,7 +80,8 @@ def holding(conditions: Sequence[Condition], inputs_NF: Floats) -> Bools:
 
 def first_holding(rules: Sequence[Sequence[Condition]], inputs_NF: Floats) -> NDArray[np.int64]:
     """`[N]`: the number of the first rule whose conditions all hold; there must be one."""
-    return np.stack([holding(each, inputs_NF) for each in rules]).argmax(axis=0)
+    held_RN = np.stack([holding(each, inputs_NF) for each in rules])
+    return np.asarray(held_RN.argmax(axis=0), dtype=np.int64)
 
 
 @final

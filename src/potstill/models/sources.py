@@ -22,6 +22,10 @@ from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
 _SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN)
+_OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
+    "builtin": build_builtin,
+    "sklearn": build_rules,
+}
 _NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "builtin": builtin_names,
     "timm": timm_names,
@@ -59,11 +63,9 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         return build_language_model(config, trust=trust).train()
     if config.purpose == SEQ2SEQ:
         return _translation_model(config, trust=trust).train()
+    if config.source in _OWN:
+        return _OWN[config.source](config)
     match config.source:
-        case "builtin":
-            return build_builtin(config)
-        case "sklearn":
-            return build_rules(config)
         case "timm":
             model = build_timm(config)
         case "torchvision":

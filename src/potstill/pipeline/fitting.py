@@ -4,7 +4,7 @@ What the objective asks for is turned into one target a row: the teacher's proba
 the term's temperature) and the labels, weighted as their terms are. See `models.rule_growing`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from potstill.measure.energy import metered
 from potstill.models import ModelConfig
 from potstill.models.rule_students import DecisionTree, drawn_rows, fit_rules, fitter_of
 from potstill.models.rule_text import Naming, described, list_lines, tree_lines
-from potstill.models.saved import save_model
+from potstill.models.rules import NO_LABEL, FitRows
 from potstill.pipeline.experiment import Learning
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
@@ -37,13 +37,6 @@ class Part(NamedTuple):
     weight: float
     of_teacher: bool
     temperature: float
-
-
-class FitTable(NamedTuple):
-    """Rows to fit on: `[N, F]` float32 inputs in the data's units, `[N, K]` float64 targets."""
-
-    inputs_NF: np.ndarray
-    targets_NK: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,8 +81,7 @@ def fit(shop: Workshop, task: Fitting, folder: Path) -> tuple[nn.Module, dict[st
         table = gathered(shop, task)
         module, rules = fit_rules(
             task.config,
-            table.inputs_NF,
-            table.targets_NK,
+            table,
             kind=kind,
             normalise=data.normalise,
             seed=task.seed,
@@ -99,9 +91,7 @@ def fit(shop: Workshop, task: Fitting, folder: Path) -> tuple[nn.Module, dict[st
     lines = (tree_lines if is_tree else list_lines)(rules, naming)
     rows = len(table.inputs_NF)
     record = {"kind": task.config.name, "rows": rows, "lines": lines}
-    write_json(
-        folder / RULES, {**record, "rules": described(rules, naming, fit_rows=rows)}
-    )
+    write_json(folder / RULES, {**record, "rules": described(rules, naming)})
     found = answers_of(module.to(shop.runtime.device), shop.feed(data.validation), experiment.task)
     return module.cpu(), {
         "seconds": round(meter.seconds, 3),
@@ -117,7 +107,7 @@ def fit(shop: Workshop, task: Fitting, folder: Path) -> tuple[nn.Module, dict[st
     }
 
 
-def gathered(shop: Workshop, task: Fitting) -> FitTable:
+def gathered(shop: Workshop, task: Fitting) -> FitRows:
     """The rows that a seed draws, with their targets; of views of them, with augmentation.
 
     Rows without a label that no term asks the teacher about are left out.
@@ -133,20 +123,21 @@ def gathered(shop: Workshop, task: Fitting) -> FitTable:
         for epoch in range(epochs)
         for batch in feed.epoch(epoch)
     ]
-    return FitTable(
-        np.concatenate([rows.inputs_NF for rows in found]),
-        np.concatenate([rows.targets_NK for rows in found]),
-    )
+    return FitRows(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 def _drawn(data: DataSet, task: Fitting) -> Tensor:
-    """The identities that take part: a share of the training rows, and all others."""
-    ids = task.samples.ids
+    """The identities that take part: a share of the training rows, and one of the others.
+
+    Scratch and distilled of a seed draw the same training rows.
+    """
+    ids, share = task.samples.ids, fitter_of(task.config).rows
     trained = torch.isin(ids, data.train.ids)
-    mine = ids[trained].sort().values
-    share = fitter_of(task.config).rows
-    kept = mine[torch.from_numpy(drawn_rows(len(mine), share=share, seed=task.seed))]
-    return torch.cat([kept, ids[~trained]])
+    kept = []
+    for part in (ids[trained].sort().values, ids[~trained].sort().values):
+        if len(part):
+            kept.append(part[torch.from_numpy(drawn_rows(len(part), share=share, seed=task.seed))])
+    return torch.cat(kept)
 
 
 def _asked(
@@ -157,7 +148,7 @@ def _asked(
     drawn: Tensor,
     outputs: int,
     kind: str,
-) -> FitTable:
+) -> FitRows:
     """The rows of a batch that take part and have a target."""
     assert batch.raw is not None, "the feed keeps raw inputs"
     said = None if teacher is None else teacher.signals(batch).logits
@@ -176,7 +167,22 @@ def _asked(
     assert batch.ids is not None, "samples have identities"
     kept_N = torch.isin(batch.ids.cpu(), drawn) & (weight_N1[:, 0] > 0)
     targets_NK = total_NK[kept_N] / weight_N1[kept_N]
-    return FitTable(batch.raw.cpu().flatten(1)[kept_N].float().numpy(), targets_NK.numpy())
+    return FitRows(
+        batch.raw.cpu().flatten(1)[kept_N].float().numpy(),
+        targets_NK.numpy(),
+        _labels(batch)[kept_N].numpy(),
+    )
+
+
+def _labels(batch: Batch) -> Tensor:
+    """`[N]` classes, 0 where labels are no classes, `NO_LABEL` where there is none."""
+    missing_N = torch.full((len(batch),), NO_LABEL)
+    if batch.labels is None:
+        return missing_N
+    labels_N = batch.labels.cpu() if batch.labels.ndim == 1 else torch.zeros_like(missing_N)
+    if batch.labelled is None:
+        return labels_N
+    return torch.where(batch.labelled.cpu(), labels_N, missing_N)
 
 
 def _part(

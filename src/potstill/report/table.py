@@ -65,7 +65,14 @@ def _quality(results: Results, models: list[ModelResult]) -> list[Row]:
         hint="in points, seed by seed",
     )
     calibration = dict.fromkeys(name for model in models for name in model.calibration)
-    return [*rows, last, best, agreement, gain, *(_calibration(models, name) for name in calibration)]
+    return [
+        *rows,
+        last,
+        best,
+        agreement,
+        gain,
+        *(_calibration(models, name) for name in calibration),
+    ]
 
 
 def _gain(summary: Summary | None) -> Cell:

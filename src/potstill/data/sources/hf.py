@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 OPTIONS = frozenset(
-    {"path", "files", "config", "revision", "splits", "inputs", "label"}
+    {"path", "files", "config", "revision", "splits", "inputs", "leave_out", "label"}
     | {"separator", "headerless", "columns", "channels"}
     | TABLE_OPTIONS
     | TEXT_OPTIONS
@@ -53,7 +53,8 @@ def read(request: Request) -> Raw:
       what `save_to_disk` wrote. `splits: {test: validation}` renames splits.
     - `files: {train: a.csv, test: b.csv}`.
 
-    `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
+    `inputs:` names the column(s) of inputs (default: the image column, or all but the label and
+    those that `leave_out:` names),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
     `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
     called 0, 1, …, or as `columns: [...]` says), `channels:` 1 or 3 for images. Of tables,
@@ -156,12 +157,14 @@ def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str | lis
     """What the csv reader is told besides the files; other readers take nothing."""
     separator, headerless = options.text("separator"), options.flag("headerless")
     if form == "csv":
-        told: dict[str, str | list[str] | None] = {"sep": separator or ("\t" if suffix == ".tsv" else ",")}
+        told: dict[str, str | list[str] | None] = {
+            "sep": separator or ("\t" if suffix == ".tsv" else ",")
+        }
         names = options.texts("columns")
         if names is not None and not headerless:
             raise RecipeError(
-                "`columns:` names the columns of a csv file without a head; add `headerless: true`, "
-                "or leave it out."
+                "`columns:` names the columns of a csv file without a head; add `headerless: "
+                "true`, or leave it out."
             )
         if names is not None:
             return {**told, "header": None, "names": list(names)}

@@ -182,9 +182,7 @@ def _refuse_new_gaps(values: Sequence[object], column: TableColumn, *, part: str
         )
 
 
-def _values(
-    dataset: "Dataset", name: str, *, part: str, reading: Reading
-) -> list[object]:
+def _values(dataset: "Dataset", name: str, *, part: str, reading: Reading) -> list[object]:
     """The cells: numbers, or text for text and classes; `None` where a value is missing."""
     column = dataset.with_format("arrow")[:][name]
     cells: list[object] = column.to_pylist()

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from potstill.build import build
+from potstill.build.fitted import checked
+from potstill.build.models import made_model
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
+from potstill.models.rule_students import DecisionTree, RuleList, config_of_fitter
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
 from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import ask_experiment, label_experiment
@@ -42,7 +45,7 @@ load_recipe = load
 
 Array = np.ndarray | Tensor
 TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
-StudentLike = nn.Module | Callable[[], nn.Module]
+StudentLike = nn.Module | Callable[[], nn.Module] | DecisionTree | RuleList
 
 _TASKS: dict[str, Callable[..., Task]] = {
     "single_label": Classification,
@@ -71,8 +74,8 @@ def distill(
     Equivalent to `Pipeline(Experiment(…), out).run()`. Called again after a kill, it goes on.
 
     Args:
-        student: a function that makes a new module (called under each seed), or a module that every
-            seed starts from.
+        student: a function that makes a new module (called under each seed), a module that every
+            seed starts from, or a `DecisionTree` or `RuleList` that is fitted.
         teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs.
         data: a `DataSet`, or inputs `[N, …]` and labels `[N]`, of which validation and test parts
             are cut.
@@ -98,7 +101,7 @@ def distill(
         task=task,
         data=chosen,
         teacher=_given(teacher, chosen, task),
-        student=_made(student),
+        student=_made(student, chosen),
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
@@ -107,7 +110,7 @@ def distill(
         storing=Storing(use=Use(store)),
         sequences=sequences,
     )
-    return Pipeline(experiment, Path(out)).run()
+    return Pipeline(checked(experiment), Path(out)).run()
 
 
 def run(
@@ -311,8 +314,14 @@ def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
     return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
 
 
-def _made(student: StudentLike) -> MadeModel:
+def _made(student: StudentLike, data: DataSet) -> MadeModel:
     from copy import deepcopy
+
+    if isinstance(student, DecisionTree | RuleList):
+        config = config_of_fitter(
+            student, input_shape=data.input_shape, num_outputs=data.num_outputs
+        )
+        return made_model(config)
 
     from potstill.runtime.seeds import seeded
 

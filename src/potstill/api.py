@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from potstill.build import build
+from potstill.build.fitted import checked
+from potstill.build.models import made_model
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
+from potstill.models.rule_students import DecisionTree, RuleList, config_of_fitter
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
 from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import ask_experiment, label_experiment
@@ -42,9 +45,9 @@ load_recipe = load
 
 Array = np.ndarray | Tensor
 TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
-StudentLike = nn.Module | Callable[[], nn.Module]
+StudentLike = nn.Module | Callable[[], nn.Module] | DecisionTree | RuleList
 
-_TASKS: dict[str, Callable[[], Task]] = {
+_TASKS: dict[str, Callable[..., Task]] = {
     "single_label": Classification,
     "multi_label": MultiLabel,
     "regression": Regression,
@@ -63,6 +66,7 @@ def distill(
     speed: Speed | str = Speed.AUTO,
     store: Use | str = Use.AUTO,
     sequences: Sequences | None = None,
+    primary: str | None = None,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -70,8 +74,8 @@ def distill(
     Equivalent to `Pipeline(Experiment(…), out).run()`. Called again after a kill, it goes on.
 
     Args:
-        student: a function that makes a new module (called under each seed), or a module that every
-            seed starts from.
+        student: a function that makes a new module (called under each seed), a module that every
+            seed starts from, or a `DecisionTree` or `RuleList` that is fitted.
         teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs.
         data: a `DataSet`, or inputs `[N, …]` and labels `[N]`, of which validation and test parts
             are cut.
@@ -83,19 +87,21 @@ def distill(
             gives the weights of the plain PyTorch loop.
         store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
         sequences: of translation, learn on texts that the teacher writes.
+        primary: the metric that selects and decides (`balanced_accuracy`, …); by the task if left
+            out.
         out: the run folder.
 
     Raises:
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _task(chosen)
+    task = _task(chosen, primary)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
         data=chosen,
         teacher=_given(teacher, chosen, task),
-        student=_made(student),
+        student=_made(student, chosen),
         objective=_default(task) if objective is None else objective_of(objective),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
@@ -104,7 +110,7 @@ def distill(
         storing=Storing(use=Use(store)),
         sequences=sequences,
     )
-    return Pipeline(experiment, Path(out)).run()
+    return Pipeline(checked(experiment), Path(out)).run()
 
 
 def run(
@@ -274,9 +280,15 @@ def ask_recipe(
     return ask_experiment(build(read), folder, progress=progress)
 
 
-def _task(data: DataSet) -> Task:
+def _task(data: DataSet, primary: str | None = None) -> Task:
+    decides = {} if primary is None else {"primary": primary}
     if data.target_kind.value != "tokens":
-        return _TASKS[data.target_kind.value]()
+        kind = data.target_kind.value
+        if decides and kind == "embedding":
+            raise RecipeError("Embeddings are scored in one way; leave `primary` out.")
+        return _TASKS[kind](**decides)
+    if decides:
+        raise RecipeError("Models of tokens are scored in one way; leave `primary` out.")
     if data.references is not None:
         return Seq2Seq()
     return CausalLM() if data.classes is None else Tagging(data.classes)
@@ -302,8 +314,14 @@ def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
     return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
 
 
-def _made(student: StudentLike) -> MadeModel:
+def _made(student: StudentLike, data: DataSet) -> MadeModel:
     from copy import deepcopy
+
+    if isinstance(student, DecisionTree | RuleList):
+        config = config_of_fitter(
+            student, input_shape=data.input_shape, num_outputs=data.num_outputs
+        )
+        return made_model(config)
 
     from potstill.runtime.seeds import seeded
 

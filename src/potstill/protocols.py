@@ -154,8 +154,8 @@ class Task(ABC):
 
     kind: ClassVar[str]  # what targets are: single_label, multi_label, regression, tokens, …
     name: ClassVar[str] = ""  # of the task, where the kind does not say it: causal_lm, …
-    primary: ClassVar[str]  # the metric that decides
-    higher_is_better: ClassVar[bool]  # of the primary metric
+    primary: str  # the metric that decides; a class attribute, or an option of the task
+    higher_is_better: bool  # of the primary metric
     truth_from_teacher: ClassVar[bool] = False  # labels of what is scored are its answers
     judged_by: ClassVar[str] = ""  # a metric of what is written (higher is better), if not primary
 

@@ -35,6 +35,16 @@ class _Open(BaseModel):
         return dict(self.model_extra or {})
 
 
+class SyntheticSpec(_Strict):
+    """Made-up rows of a table that the teacher labels. The fields of `potstill.data.Synthetic`."""
+
+    rows: int = Field(ge=1)
+    way: Literal["smear", "munge"] = "munge"
+    swap: float = Field(0.5, gt=0, le=1, description="How likely each column is changed.")
+    spread: float = Field(1.0, gt=0, description="Of munge: larger stays nearer to the data.")
+    seed: int = Field(0, ge=0)
+
+
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
@@ -55,6 +65,9 @@ class DataSpec(_Open):
         description="Use at most this many rows each of training with validation, test, transfer.",
     )
     seed: int = Field(0, description="Of the splits.")
+    synthetic: SyntheticSpec | None = Field(
+        None, description="Of tables: rows made up from the training rows, as transfer data."
+    )
 
 
 class ModelSpec(_Open):
@@ -344,6 +357,16 @@ class Recipe(_Strict):
         "seq2seq",
         "causal_lm",
     ] = "classification"
+    primary: str | None = Field(
+        None,
+        description="The metric that selects and decides, such as balanced_accuracy for classes of "
+        "unequal size; accuracy, f1_macro or rmse by the task if left out.",
+    )
+    class_weights: Literal["none", "balanced", "sqrt"] = Field(
+        "none",
+        description="How much labels of rare classes count in cross entropy, with and without the "
+        "teacher: balanced by 1 / frequency, sqrt by its root.",
+    )
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec

@@ -25,7 +25,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
-    return data_sources.load(
+    loaded = data_sources.load(
         spec.source,
         options,
         target_kind=data_sources.TargetKind(kind),
@@ -35,6 +35,10 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
         limit=spec.limit,
         trust=trust,
     )
+    if spec.synthetic is None:
+        return loaded
+    asked = {**spec.synthetic.model_dump(), "way": data_sources.Way(spec.synthetic.way)}
+    return data_sources.with_synthetic(loaded, data_sources.Synthetic(**asked))
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

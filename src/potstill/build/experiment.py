@@ -1,6 +1,7 @@
 """A whole experiment from a recipe."""
 
 from potstill.build.data import build_data
+from potstill.build.fitted import checked
 from potstill.build.learning import (
     build_objective,
     learning_of,
@@ -11,6 +12,7 @@ from potstill.build.learning import (
 )
 from potstill.build.models import made_model, student_config
 from potstill.build.teachers import encoders_of, teacher_of
+from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
 from potstill.errors import RecipeError
 from potstill.models import (
@@ -29,20 +31,12 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.tasks import (
     CausalLM,
-    Classification,
     Embedding,
-    MultiLabel,
-    Regression,
     Seq2Seq,
     Tagging,
 )
 
-_TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "multi_label": MultiLabel,
-    "regression": Regression,
-    "embedding": Embedding,
-}
+_PREDICTING = ("classification", "multi_label", "regression")
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -60,13 +54,13 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     sequences = sequences_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
-    objective = build_objective(recipe.distill.objective)
+    objective = weighed(build_objective(recipe.distill.objective), task)
     if isinstance(task, Embedding):
         teacher, student = encoders_of(recipe, data, task, trust=trust)
     else:
         teacher = teacher_of(recipe.teacher, data, task, trust=trust)
         student = made_model(student_config(recipe, data, trust=trust), trust=trust)
-    return Experiment(
+    made = Experiment(
         name=recipe.name,
         description=recipe.description,
         task=task,
@@ -89,6 +83,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         sequences=sequences,
         recipe=recipe.to_yaml(),
     )
+    return checked(made)
 
 
 def _check_translation(recipe: Recipe) -> None:
@@ -104,6 +99,8 @@ def _check_translation(recipe: Recipe) -> None:
 
 def _task(recipe: Recipe, data: DataSet) -> Task:
     reduction = recipe.distill.reduction
+    if recipe.task not in _PREDICTING:
+        refuse_weighing(recipe)
     if recipe.task == "causal_lm":
         return CausalLM(reduction=reduction, vocabulary=data.num_outputs)
     if recipe.task == "seq2seq":
@@ -112,7 +109,7 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
-    return _TASKS[recipe.task]()
+    return Embedding() if recipe.task == "embedding" else predicting_task(recipe, data)
 
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from potstill.models import (
     shrunken_config,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.models.rule_students import SOURCE as FITTED
 from potstill.pipeline.experiment import (
     MadeModel,
 )
@@ -23,10 +24,10 @@ from potstill.recipe import (
 
 def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
     """A model that is made by its config."""
-    if config.source in {"sklearn", "onnx", "api"}:
+    if config.source in {"onnx", "api"}:
         raise RecipeError(
             f"A student cannot be of source {config.source!r}: it is trained with gradients. "
-            "Use builtin, timm, torchvision, hf, file or python."
+            "Use builtin, timm, torchvision, hf, file or python, or sklearn for a decision tree."
         )
     return MadeModel(
         make=lambda seed: create_model(config, seed=seed, trust=trust),
@@ -34,6 +35,7 @@ def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
         description=config.description,
         key=repr(config.to_json()),
         config=config,
+        fitted=config.source == FITTED,
     )
 
 

@@ -8,6 +8,8 @@ from potstill.data.normalise import Normalise
 from potstill.data.options import JSON
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
 from potstill.data.sources import load
+from potstill.data.synthetic import Synthetic, Way, with_synthetic
+from potstill.data.table_form import TableColumn, TableForm
 
 __all__ = [
     "JSON",
@@ -21,7 +23,12 @@ __all__ = [
     "Moment",
     "Normalise",
     "Samples",
+    "Synthetic",
+    "TableColumn",
+    "TableForm",
     "TargetKind",
+    "Way",
     "from_arrays",
     "load",
+    "with_synthetic",
 ]

@@ -13,6 +13,7 @@ from potstill.data.arrays import LAYOUTS, Array, check_finite, guess_kind, resiz
 from potstill.data.labels import Scheme, read_scheme
 from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
+from potstill.data.table_form import TableForm
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
 
@@ -104,6 +105,7 @@ class Raw:
     features: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     tokens: Tokens | None = None
+    table: TableForm | None = None
     ordered: bool = False  # rows go on where the one before ended: parts are cut off the end
 
 
@@ -122,6 +124,7 @@ def assemble(
     scheme = _scheme(raw, form=form, target_kind=target_kind)
     parts = _samples(raw, form=form, scheme=scheme)
     parts = _divided(parts, sizes, ordered=raw.ordered)
+    parts, table = _filled(parts, raw.table)
     train, test = parts["train"], parts["test"]
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
     if raw.tokens is not None:
@@ -139,6 +142,7 @@ def assemble(
         classes=scheme.classes,
         features=raw.features,
         tokens=raw.tokens,
+        table=table,
         references=_references(raw),
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
@@ -203,12 +207,43 @@ def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
         if form.resize is not None:
             inputs = resized(inputs, form.resize)
         _check_shape(inputs, parts, name=name, features=raw.features)
-        check_finite(inputs, part=name, features=raw.features)
+        _check_numbers(inputs, raw, part=name)
         labels = None if part.labels is None else scheme.encode(part.labels, part=name)
         ids = torch.arange(first, first + len(inputs))
         parts[name] = Samples(inputs, ids, None if name == "transfer" else labels)
         first += len(inputs)
     return parts
+
+
+def _check_numbers(inputs: Tensor, raw: Raw, *, part: str) -> None:
+    """All are finite but the missing numbers of a table, which are filled once it is divided."""
+    gaps = list(raw.table.unsettled) if raw.table is not None else []
+    if gaps:
+        inputs = inputs.clone()
+        inputs[:, gaps] = inputs[:, gaps].nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+    check_finite(inputs, part=part, features=raw.features)
+
+
+def _filled(
+    parts: dict[str, Samples], table: TableForm | None
+) -> tuple[dict[str, Samples], TableForm | None]:
+    """Missing numbers of every part are the medians of the training part."""
+    gaps = list(table.unsettled) if table is not None else []
+    if table is None or not gaps:
+        return parts, table
+    median_G = parts["train"].inputs[:, gaps].nanmedian(dim=0).values
+    if bool(median_G.isnan().any()):
+        empty = table.names[gaps[int(median_G.isnan().nonzero()[0])]]
+        raise DataError(
+            f"Column `{empty}` has no value in any row of the training part; leave it out by "
+            "naming the others with `inputs: [...]`."
+        )
+    filled = {}
+    for name, part in parts.items():
+        inputs = part.inputs.clone()
+        inputs[:, gaps] = torch.where(inputs[:, gaps].isnan(), median_G, inputs[:, gaps])
+        filled[name] = replace(part, inputs=inputs)
+    return filled, table.settled(median_G.tolist())
 
 
 def _references(raw: Raw) -> dict[int, str] | None:

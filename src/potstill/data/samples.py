@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from potstill.data.normalise import Normalise
+from potstill.data.table_form import TableForm
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError
 from potstill.runtime.texts import lengths_of, trimmed
@@ -131,6 +132,7 @@ class DataSet:
         notes: what is odd about the data but no error, one sentence each.
         tokens: of texts, who turns them into numbers and back.
         references: of texts to be written, each sample's, as it stands in the data, by identity.
+        table: how the columns of a table became numbers, if they were read from one.
         taught: what distilled students learn on; `train` (with `transfer`) if left out.
     """
 
@@ -149,6 +151,7 @@ class DataSet:
     tokens: Tokens | None = None
     references: Mapping[int, str] | None = None
     taught: Samples | None = None
+    table: TableForm | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

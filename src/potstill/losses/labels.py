@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from potstill.errors import HandshakeError
 from potstill.functional.closed_forms import cross_entropy_gradient
 from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
@@ -23,7 +25,8 @@ class CrossEntropy(RowTerm):
     Equivalent to `torch.nn.functional.cross_entropy`, summed over rows.
 
     Formula: $-\sum_c y_c \log q_c$ with $q = \mathrm{softmax}(z_s)$; $y$ is one-hot or soft, and
-        smoothed to $(1 - \epsilon) y + \epsilon / C$.
+        smoothed to $(1 - \epsilon) y + \epsilon / C$. With class weights w a row counts
+        $\sum_c w_c y_c$ times.
     Shapes: student logits `[N, C]`; labels `[N]` whole numbers, or `[N, C]` probabilities.
     Paper: Szegedy et al. 2015 for the smoothing, arXiv:1512.00567.
     Requires: labels; rows without one are skipped.
@@ -33,12 +36,20 @@ class CrossEntropy(RowTerm):
 
     Args:
         label_smoothing: ε, from 0 up to below 1.
+        class_weights: how much rows of each class count, for classes of unequal size; the divisor
+            stays the number of rows, so weights whose mean over the training rows is 1 keep the
+            scale.
     """
 
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_number(self, "label_smoothing", self.label_smoothing, at_least=0, below=1)
+        if self.class_weights is not None:
+            for weight in self.class_weights:
+                check_number(self, "class_weights", weight, at_least=0)
+            object.__setattr__(self, "class_weights", tuple(self.class_weights))
 
     def needs(self) -> Needs:
         """Student logits of two classes or more, and labels."""
@@ -46,15 +57,40 @@ class CrossEntropy(RowTerm):
 
     def row_losses(self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor) -> Tensor:
         """As in `RowTerm`."""
-        return F.cross_entropy(
+        losses_N = F.cross_entropy(
             student_NC, labels, reduction="none", label_smoothing=self.label_smoothing
         )
+        if self.class_weights is None:
+            return losses_N
+        return losses_N * self._row_weights(student_NC, labels)
 
     def row_gradients(
         self, student_NC: Tensor, teacher_NC: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As in `RowTerm`."""
-        return cross_entropy_gradient(student_NC, labels, smoothing=self.label_smoothing)
+        weights_N = None
+        if self.class_weights is not None:  # before the logits are overwritten
+            weights_N = self._row_weights(student_NC, labels)
+        losses_N, gradient_NC = cross_entropy_gradient(
+            student_NC, labels, smoothing=self.label_smoothing
+        )
+        if weights_N is None:
+            return losses_N, gradient_NC
+        return losses_N * weights_N, gradient_NC.mul_(weights_N[:, None])
+
+    def _row_weights(self, student_NC: Tensor, labels: Tensor) -> Tensor:
+        """`[N]`, by the class of each row, or by the classes it is mixed of."""
+        weights_C = torch.tensor(
+            self.class_weights, dtype=student_NC.dtype, device=student_NC.device
+        )
+        if len(weights_C) != student_NC.shape[-1]:
+            raise HandshakeError(
+                f"`class_weights` has {len(weights_C)} values for {student_NC.shape[-1]} classes; "
+                "give one for each."
+            )
+        if labels.is_floating_point():
+            return labels.to(weights_C.dtype) @ weights_C
+        return weights_C[labels.clamp(min=0)]  # what is ignored has a loss of 0
 
 
 @final

@@ -6,12 +6,15 @@ from potstill.models.config import PURPOSES, ModelConfig
 from potstill.models.create import create_model
 from potstill.models.language_students import language_student_config
 from potstill.models.saved import load_model, save_model
+from potstill.models.rule_students import DecisionTree, RuleList
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
 
 __all__ = [
     "PURPOSES",
+    "DecisionTree",
     "ModelConfig",
+    "RuleList",
     "available",
     "builtin_names",
     "calibrated_config",

@@ -12,6 +12,7 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.rule_students import FITTERS, build_rules
 from potstill.models.sentence import build_sentence_encoder
 from potstill.models.shrunken import SOURCE as SHRUNKEN
 from potstill.models.shrunken import build_shrunken, teacher_of
@@ -20,12 +21,17 @@ from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", SHRUNKEN)
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN)
+_OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
+    "builtin": build_builtin,
+    "sklearn": build_rules,
+}
 _NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
     "builtin": builtin_names,
     "timm": timm_names,
     "torchvision": torchvision_names,
     "hf": huggingface_names,
+    "sklearn": lambda: tuple(FITTERS),
 }
 
 
@@ -57,9 +63,9 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         return build_language_model(config, trust=trust).train()
     if config.purpose == SEQ2SEQ:
         return _translation_model(config, trust=trust).train()
+    if config.source in _OWN:
+        return _OWN[config.source](config)
     match config.source:
-        case "builtin":
-            return build_builtin(config)
         case "timm":
             model = build_timm(config)
         case "torchvision":

@@ -35,6 +35,8 @@ class MadeModel:
         description: one line.
         key: changes whenever what `make` returns does; part of the hash of a stage.
         config: how to rebuild it from a file; `None` for modules made by the user's own code.
+        fitted: it is fitted in one go (`models.rule_students`) instead of trained by gradients;
+            what `make` returns is empty.
     """
 
     make: ModelFactory
@@ -42,6 +44,7 @@ class MadeModel:
     description: str
     key: str
     config: ModelConfig | None = None
+    fitted: bool = False
 
 
 @final

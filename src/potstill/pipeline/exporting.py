@@ -100,6 +100,8 @@ def _write(
     data = shop.experiment.data
     if data.tokens is not None:
         data.tokens.save(folder / "tokenizer")
+    if data.table is not None:
+        data.table.save(folder / "columns.json")
     written: dict[str, Path] = {}
     parity: dict[str, object] = {}
     for role, module in modules.items():

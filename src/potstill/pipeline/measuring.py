@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from potstill.measure.classes import MOST_CLASSES, class_records
 from potstill.measure.quality import (
     NLL,
     agreement,
@@ -83,6 +84,8 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
+        "agreement_gain": _agreement_gain(shop, selected),
+        "per_class": _per_class(shop, selected),
     }
 
 
@@ -145,6 +148,27 @@ def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, obje
             ]
         )
         for role in ("scratch", "distilled")
+    }
+
+
+def _agreement_gain(shop: Workshop, answers: Mapping[str, Answers]) -> object:
+    """How much more often the distilled student agrees with the teacher than scratch, by seed."""
+    found = cast("Mapping[str, Mapping[str, list[float]]]", _agreement(shop, answers))
+    pairs = zip(found["distilled"]["values"], found["scratch"]["values"], strict=True)
+    return {"distilled": summarise([mine - other for mine, other in pairs])}
+
+
+def _per_class(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
+    data, kind = shop.experiment.data, shop.experiment.task.kind
+    if kind not in ("single_label", "multi_label") or data.num_outputs > MOST_CLASSES:
+        return {}
+    names = data.classes or tuple(str(number) for number in range(data.num_outputs))
+    labels = answers["teacher_0"].labels.numpy()
+    return {
+        role: class_records(
+            [a.outputs.numpy() for a in _of(role, answers)], labels, kind=kind, names=names
+        )
+        for role in ROLES
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from potstill.data.feed import Feed
+from potstill.data.samples import DataSet
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.size import flops, num_parameters, weight_bytes
@@ -29,6 +30,7 @@ from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
 from potstill.train import Distiller
+from potstill.train.handshake import shake_hands
 
 _TIMED_SECONDS = 1.0
 _OPTIMIZER_COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
@@ -93,6 +95,8 @@ def make_plan(experiment: Experiment) -> Plan:
     student = experiment.student.make(0)
     models.append(_sizes("student", experiment.student.description, [student], experiment))
     plain = objective_of(experiment.task.default_objective())
+    if experiment.student.fitted:
+        return _fitted_plan(experiment, runtime, models, teacher, learned)
     trainings = [
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
@@ -118,12 +122,7 @@ def make_plan(experiment: Experiment) -> Plan:
     return Plan(
         name=experiment.name,
         device=str(runtime.device),
-        samples={
-            "train": len(data.train),
-            "transfer": 0 if data.transfer is None else len(data.transfer),
-            "validation": len(data.validation),
-            "test": len(data.test),
-        },
+        samples=_samples(data),
         objective=repr(experiment.objective),
         pairing=pairing,
         models=tuple(models),
@@ -143,6 +142,47 @@ def make_plan(experiment: Experiment) -> Plan:
             *([] if words is None else words.lines()),
         ),
     )
+
+
+def _fitted_plan(
+    experiment: Experiment,
+    runtime: Runtime,
+    models: list[PlannedModel],
+    teacher: Teacher,
+    learned: "list[Learned]",
+) -> Plan:
+    """Of a student that is fitted: only its teacher takes time worth a plan."""
+    data, plain = experiment.data, objective_of(experiment.task.default_objective())
+    batch = _feed(experiment, experiment.learning, teacher).batch(0, 0)
+    student = experiment.student.make(0)
+    shake_hands(
+        student, teacher, objective=experiment.objective, task=experiment.task, batch=batch
+    )
+    trainings = tuple(
+        replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
+    )
+    name = experiment.student.name
+    return Plan(
+        name=experiment.name,
+        device=str(runtime.device),
+        samples=_samples(data),
+        objective=repr(experiment.objective),
+        pairing=(),
+        models=tuple(models),
+        trainings=trainings,
+        store=_store(experiment, teacher),
+        seconds=sum(t.seconds for t in trainings),
+        notes=(*data.notes, f"A {name} is fitted in one go, mostly within seconds."),
+    )
+
+
+def _samples(data: DataSet) -> dict[str, int]:
+    return {
+        "train": len(data.train),
+        "transfer": 0 if data.transfer is None else len(data.transfer),
+        "validation": len(data.validation),
+        "test": len(data.test),
+    }
 
 
 def _modules(experiment: Experiment) -> list[nn.Module]:

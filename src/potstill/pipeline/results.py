@@ -74,6 +74,7 @@ def _model(
         "test_last": _part(measured, "test_last", role),
         "test_best": _part(measured, "test_best", role),
         "calibration": _part(measured, "calibration", role),
+        "per_class": _part(measured, "per_class", role),
         **sizes[role],
         "latency_ms": _part(exported, "latency", role),
         "file": files.get(role),
@@ -91,7 +92,9 @@ def _model(
         training = _training(shop, role)
         training["rollout_seconds"] = _rollout_seconds(shop, role)
         training["agreement"] = _part(measured, "agreement", role)
-        training["shipped_seed"] = _part(exported, "shipped_seed", role)
+        training["agreement_gain"] = _part(measured, "agreement_gain", role)
+        training["shipped_seed"] = seed = _part(exported, "shipped_seed", role)
+        training["rules"] = shop.ledger.outcome(f"{role}/{seed}").get("rules")
     return {**common, **training}
 
 

@@ -14,6 +14,7 @@ from potstill.models import save_model
 from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.pipeline.examining import rollout_of
 from potstill.pipeline.experiment import Learning, MadeModel
+from potstill.pipeline.fitting import Fitting, fit
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.train import Distiller, Fit, OnPolicy, Select
@@ -66,8 +67,32 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),
         files=[folder / name for name in (SELECTED, LAST, BEST)],
-        work=lambda: _train(shop, task, folder),
+        work=lambda: (_fit if task.model.fitted else _train)(shop, task, folder),
     )
+
+
+def _fit(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
+    """A student that is fitted in one go: its last and its best weights are the same."""
+    config = task.model.config
+    assert config is not None, "students that are fitted are made by their config"
+    module, outcome = fit(
+        shop,
+        Fitting(
+            stage=task.stage,
+            seed=task.seed,
+            config=config,
+            learning=task.learning,
+            samples=task.samples,
+            objective=task.objective,
+            teacher=task.teacher,
+            views=task.views,
+        ),
+        folder,
+    )
+    save_model(module, config, folder)
+    for name in (LAST, BEST):
+        write_weights(module, folder / name)
+    return outcome
 
 
 def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:

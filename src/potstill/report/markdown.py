@@ -7,12 +7,14 @@ import numpy as np
 
 from potstill.report import wording
 from potstill.report.answers import Answers, read_answers
+from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
 from potstill.report.folder import RunFolder
 from potstill.report.page import headline_of, key_figures
 from potstill.report.pictures import text_line
 from potstill.report.records import Results
+from potstill.report.rules import rules_of
 from potstill.report.table import side_by_side
 
 _SIGNS = {"yes": "✅", "no": "❌", "unclear": "❔"}
@@ -27,6 +29,8 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
         _models(results),
         _seeds(results),
         _training(run, results),
+        _classes(results),
+        *_rules(results),
         _disagreements(run, answers) if answers else "",
         "\n".join(f"![{escape(f.stem)}](figures/{f.name})" for f in figures),
         _run(run, results),
@@ -119,6 +123,29 @@ def _training(run: RunFolder, results: Results) -> str:
 def _thin(values: Sequence[float], *, most: int = 40) -> list[float]:
     step = -(-len(values) // most)
     return [*values[::step]]
+
+
+def _classes(results: Results) -> str:
+    """Sensitivity, specificity, PPV and calibration, a row for each class and model."""
+    rows = [
+        [
+            escape(one.name),
+            wording.role_name(row.role),
+            *(f"{value} ({small})" if small else value for value, small in row.cells),
+        ]
+        for one in class_tables(results)
+        for row in one.models
+    ]
+    return markdown_table(["Class", *COLUMNS], rows) if rows else ""
+
+
+def _rules(results: Results) -> list[str]:
+    """What a student that can be read says, in its own words."""
+    return [
+        f"{wording.role_name(each.role)}, {each.count} {'leaves' if each.tree else 'rules'}:"
+        "\n\n```text\n" + "\n".join(line.replace("```", "` ` `") for line in each.lines) + "\n```"
+        for each in rules_of(results)
+    ]
 
 
 def _disagreements(run: RunFolder, answers: Answers) -> str:

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from potstill.report import table, wording
 from potstill.report.answer_charts import answer_charts
 from potstill.report.answers import Answers, read_answers
+from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.confidence_charts import confidence_charts
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
@@ -21,6 +22,7 @@ from potstill.report.figures import Chart, Part
 from potstill.report.folder import RunFolder, Stage
 from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
 from potstill.report.records import ROLES, Json, Latency, ModelResult, Results, Verdict
+from potstill.report.rules import rules_of
 
 DONE = ("done", "finished")  # states of a stage that needs no more work
 
@@ -59,6 +61,9 @@ def render_page(run: RunFolder) -> str:
             charts=charts,
             figures=finite(figures),
             plotly=packed_plotly() if figures else "",
+            classes=class_tables(results),
+            class_columns=COLUMNS,
+            rules=rules_of(results),
             disagreements=find_disagreements(run, answers) if answers else None,
             facts=facts_of(run),
             stages=stages_of(run),

@@ -71,6 +71,28 @@ class Latency(_Record):
     engine: str = ""
 
 
+class ClassResult(_Record):
+    """One class against all others; the intervals of the shares speak of the test rows."""
+
+    name: Text = ""
+    support: int = 0
+    prevalence: Number = None
+    sensitivity: Summary = Summary()
+    specificity: Summary = Summary()
+    ppv: Summary = Summary()
+    ece: Summary = Summary()
+    mean_probability: Number = None
+
+
+class RulesResult(_Record):
+    """What a tree or a list of rules says, line by line."""
+
+    kind: Text = ""
+    rows: int = 0
+    count: int = 0
+    lines: tuple[str, ...] = ()
+
+
 class ModelResult(_Record):
     """All figures of one role."""
 
@@ -81,6 +103,10 @@ class ModelResult(_Record):
     test_best: Summaries = {}
     calibration: Summaries = {}
     agreement: Summary | None = None
+    agreement_gain: Summary | None = None
+    per_class: tuple[ClassResult, ...] | None = None
+    rules: RulesResult | None = None
+    shipped_seed: int | None = None
     parameters: Number = None
     bytes: Number = None
     flops: Number = None

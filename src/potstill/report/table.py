@@ -59,8 +59,27 @@ def _quality(results: Results, models: list[ModelResult]) -> list[Row]:
         label="Agreement with the teacher",
         cells=tuple(_summary(model.agreement, "agreement") for model in models),
     )
+    gain = Row(
+        label="More agreement than scratch",
+        cells=tuple(_gain(model.agreement_gain) for model in models),
+        hint="in points, seed by seed",
+    )
     calibration = dict.fromkeys(name for model in models for name in model.calibration)
-    return [*rows, last, best, agreement, *(_calibration(models, name) for name in calibration)]
+    return [
+        *rows,
+        last,
+        best,
+        agreement,
+        gain,
+        *(_calibration(models, name) for name in calibration),
+    ]
+
+
+def _gain(summary: Summary | None) -> Cell:
+    if summary is None:
+        return Cell(value=wording.NONE)
+    value = wording.signed(summary.mean, metric="agreement")
+    return Cell(value=value, small=wording.spread(summary, metric="agreement"))
 
 
 def _calibration(models: list[ModelResult], name: str) -> Row:

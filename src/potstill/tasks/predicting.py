@@ -16,6 +16,7 @@ from potstill.losses import (
 )
 from potstill.protocols import Task
 from potstill.signals import Batch, Logits, Signals, Target
+from potstill.tasks.deciding import direction
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -51,11 +52,29 @@ def _target(batch: Batch) -> Target:
 
 @final
 class Classification(Task):
-    """One class a sample. Model output: logits `[B, C]`; labels: `[B]` int64 or `[B, C]` soft."""
+    """One class a sample. Model output: logits `[B, C]`; labels: `[B]` int64 or `[B, C]` soft.
+
+    Args:
+        primary: the metric that decides: `accuracy`, or for classes of unequal size
+            `balanced_accuracy` or `f1_macro`.
+        class_weights: how much the labels of each class count, in the teacher's training and the
+            control's; `None` for alike.
+    """
 
     kind = "single_label"
     primary = "accuracy"
     higher_is_better = True
+    class_weights: tuple[float, ...] | None = None
+
+    def __init__(
+        self, *, primary: str | None = None, class_weights: tuple[float, ...] | None = None
+    ) -> None:
+        if primary is not None:
+            known = dict.fromkeys(("accuracy", "balanced_accuracy", "f1_macro"), True)
+            self.higher_is_better = direction(primary, known, task="classification")
+            self.primary = primary
+        if class_weights is not None:
+            self.class_weights = class_weights
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits `[B, C]`."""
@@ -90,17 +109,27 @@ class Classification(Task):
         return MetricCollection(chosen, compute_groups=False)
 
     def default_objective(self) -> Objective:
-        """Cross entropy."""
-        return weighted(CrossEntropy())
+        """Cross entropy, with the class weights if there are any."""
+        return weighted(CrossEntropy(class_weights=self.class_weights))
 
 
 @final
 class MultiLabel(Task):
-    """Any number of labels a sample. Model output: logits `[B, C]`; labels: `[B, C]` of 0 and 1."""
+    """Any number of labels a sample. Model output: logits `[B, C]`; labels: `[B, C]` of 0 and 1.
+
+    Args:
+        primary: the metric that decides: `f1_macro`, `accuracy` or `average_precision`.
+    """
 
     kind = "multi_label"
     primary = "f1_macro"
     higher_is_better = True
+
+    def __init__(self, *, primary: str | None = None) -> None:
+        if primary is not None:
+            known = dict.fromkeys(("f1_macro", "accuracy", "average_precision"), True)
+            self.higher_is_better = direction(primary, known, task="multi_label")
+            self.primary = primary
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Logits `[B, C]`, one sigmoid each."""
@@ -139,11 +168,21 @@ class MultiLabel(Task):
 
 @final
 class Regression(Task):
-    """Numbers. Model output and labels: `[B, O]`."""
+    """Numbers. Model output and labels: `[B, O]`.
+
+    Args:
+        primary: the metric that decides: `rmse`, `mae` or `r2`.
+    """
 
     kind = "regression"
     primary = "rmse"
     higher_is_better = False
+
+    def __init__(self, *, primary: str | None = None) -> None:
+        if primary is not None:
+            known = {"rmse": False, "mae": False, "r2": True}
+            self.higher_is_better = direction(primary, known, task="regression")
+            self.primary = primary
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Values `[B, O]`."""

@@ -13,7 +13,7 @@ from potstill.data.options import nearest
 from potstill.data.samples import Kind, TargetKind
 from potstill.data.sources.pictures import read_pictures
 from potstill.data.sources.request import Request
-from potstill.data.sources.tables import fit_table
+from potstill.data.sources.tables import Reading, fit_table
 from potstill.data.sources.tags import read_tagged
 from potstill.data.sources.texts import read_texts
 from potstill.errors import DataError
@@ -37,7 +37,12 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     train = parts["train"]
     unlabelled = request.target_kind is TargetKind.EMBEDDING
     labels = () if unlabelled else _label_columns(train, request.options.texts("label"))
-    inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)
+    inputs = _input_columns(
+        train,
+        request.options.texts("inputs"),
+        labels=labels,
+        left_out=request.options.texts("leave_out") or (),
+    )
     for part, dataset in parts.items():
         for column in inputs if part == "transfer" else (*inputs, *labels):
             _check_column(dataset, column, part=part)
@@ -67,7 +72,11 @@ def _label_columns(train: "Dataset", given: tuple[str, ...] | None) -> tuple[str
 
 
 def _input_columns(
-    train: "Dataset", given: tuple[str, ...] | None, *, labels: tuple[str, ...]
+    train: "Dataset",
+    given: tuple[str, ...] | None,
+    *,
+    labels: tuple[str, ...],
+    left_out: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     if given is not None:
         if both := sorted(set(given) & set(labels)):
@@ -76,7 +85,9 @@ def _input_columns(
                 "away; take it out of `inputs:`."
             )
         return given
-    rest = tuple(n for n in train.column_names if n not in labels)
+    for name in left_out:
+        _check_column(train, name, part="train")
+    rest = tuple(n for n in train.column_names if n not in {*labels, *left_out})
     images = tuple(n for n in rest if _is_image(train, n))
     if not rest:
         raise DataError(f"There is no column besides the label {_listed(labels)}; add inputs.")
@@ -113,9 +124,10 @@ def _read_inputs(
             f"Columns {_listed(columns)} mix images with other inputs; name the image column alone "
             "with `inputs:`."
         )
-    table = fit_table(train, columns)
+    table = fit_table(train, columns, Reading.parse(request.options))
     raw = _raw(name, {p: table.encode(d, part=p) for p, d in parts.items()}, kind=Kind.TABLE)
-    return replace(raw, features=table.names, notes=table.notes(parts))
+    form = table.form
+    return replace(raw, features=form.names, notes=table.notes(parts), table=form)
 
 
 def _raw(

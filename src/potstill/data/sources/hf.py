@@ -15,6 +15,7 @@ from potstill.data.language import OPTIONS as LANGUAGE_OPTIONS
 from potstill.data.options import JSON, Options, nearest
 from potstill.data.sources.columns import read_parts
 from potstill.data.sources.request import Request
+from potstill.data.sources.tables import OPTIONS as TABLE_OPTIONS
 from potstill.data.sources.texts import OPTIONS as TEXT_OPTIONS
 from potstill.errors import DataError, PotstillError, RecipeError, need
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 OPTIONS = frozenset(
-    {"path", "files", "config", "revision", "splits", "inputs", "label"}
-    | {"separator", "headerless", "channels"}
+    {"path", "files", "config", "revision", "splits", "inputs", "leave_out", "label"}
+    | {"separator", "headerless", "columns", "channels"}
+    | TABLE_OPTIONS
     | TEXT_OPTIONS
     | LANGUAGE_OPTIONS
 )
@@ -51,10 +53,14 @@ def read(request: Request) -> Raw:
       what `save_to_disk` wrote. `splits: {test: validation}` renames splits.
     - `files: {train: a.csv, test: b.csv}`.
 
-    `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
+    `inputs:` names the column(s) of inputs (default: the image column, or all but the label and
+    those that `leave_out:` names),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
     `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
-    called 0, 1, …), `channels:` 1 or 3 for images. With `kind: text` one or two columns of texts
+    called 0, 1, …, or as `columns: [...]` says), `channels:` 1 or 3 for images. Of tables,
+    `categorical: [...]` names columns of numbers that are codes, `missing: impute` takes cells
+    without a value, and `missing_values:` says what stands for them ([?, NA], or by column:
+    {insulin: 0}). With `kind: text` one or two columns of texts
     are read with `tokenizer:` (a folder, or a hub id with `fetch_tokenizer: true`) and cut after
     `max_length:` tokens.
 
@@ -147,11 +153,21 @@ def _from_files(files: Mapping[str, JSON], options: Options, *, cache: str) -> "
         )
 
 
-def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str | None]:
+def _reading(form: str, options: Options, *, suffix: str) -> dict[str, str | list[str] | None]:
     """What the csv reader is told besides the files; other readers take nothing."""
     separator, headerless = options.text("separator"), options.flag("headerless")
     if form == "csv":
-        told: dict[str, str | None] = {"sep": separator or ("\t" if suffix == ".tsv" else ",")}
+        told: dict[str, str | list[str] | None] = {
+            "sep": separator or ("\t" if suffix == ".tsv" else ",")
+        }
+        names = options.texts("columns")
+        if names is not None and not headerless:
+            raise RecipeError(
+                "`columns:` names the columns of a csv file without a head; add `headerless: "
+                "true`, or leave it out."
+            )
+        if names is not None:
+            return {**told, "header": None, "names": list(names)}
         return {**told, "header": None} if headerless else told
     if separator is not None or headerless:
         key = "headerless" if headerless else "separator"

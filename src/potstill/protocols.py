@@ -145,6 +145,7 @@ class Term(ABC):
         Args:
             taught: the teacher's signals for every batch of those epochs, in order.
         """
+        raise NotImplementedError(f"`{self.name}` has rehearsals and does not say how")
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from potstill.errors import HandshakeError
+from potstill.errors import HandshakeError, RecipeError
 from potstill.features.layout import Layout
 from potstill.features.matcher import Matcher
 from potstill.features.projectors import Projector
@@ -204,6 +204,14 @@ def _over_positions(
         return term.sample_losses(student, teacher)
     losses_B = term.sample_losses(torch.where(positions_BL[:, None], student, teacher), teacher)
     return losses_B * positions_BL.shape[1] / positions_BL.sum(dim=1).clamp(min=1)
+
+
+def check_projects(term: FeatureTerm) -> None:
+    """Refuse `project=False` for a term that is made of what it learns."""
+    if not term.project:
+        raise RecipeError(
+            f"`{type(term).__name__}` got project=False and always learns; leave `project` out."
+        )
 
 
 def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:

@@ -1,4 +1,4 @@
-"""Paraphraser and translator of factor transfer: what a teacher's and a student's maps boil down to.
+"""What maps boil down to: paraphraser and translator of factor transfer.
 
 Shapes: B samples, E features of the teacher, F = rate · E of a factor, positions behind them.
 """

@@ -166,7 +166,7 @@ class OFAExits(ArithmeticTerm):
         p_NC = (logits_NC / self.temperature).softmax(dim=-1)
         losses = []
         for branch, layer in zip(self.exits, self.student_layers, strict=True):
-            read = keep_rows(feature_of(self, student, layer, of="student"), mask_N)
+            read = keep_rows(feature_of(self, student, layer, of="student"), target.valid)
             q_NC = upcast(branch(read)) / self.temperature
             losses.append(enhanced(q_NC, p_NC, labels_N, gamma=self.gamma, sharpen=self.sharpen))
         return Partial(sum_rows(torch.stack(losses).sum(dim=0), mask_N), count)

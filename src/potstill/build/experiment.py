@@ -10,6 +10,7 @@ from potstill.build.learning import (
     storing_of,
 )
 from potstill.build.models import made_model, student_config
+from potstill.build.reusing import with_teachers_head
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.data import DataSet
 from potstill.errors import RecipeError
@@ -66,6 +67,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     else:
         teacher = teacher_of(recipe.teacher, data, task, trust=trust)
         student = made_model(student_config(recipe, data, trust=trust), trust=trust)
+    if recipe.student.head == "teacher":
+        student = with_teachers_head(student, teacher, trust=trust)
     return Experiment(
         name=recipe.name,
         description=recipe.description,

@@ -5,7 +5,7 @@ that prove it. Concrete classes are final and override only what is abstract her
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
@@ -45,6 +45,7 @@ class Needs:
     teacher_layers: tuple[str, ...] = ()
     student_weights: bool = False
     second_view: bool = False  # the student's answers of a second pass, `Signals.second`
+    chance: bool = False  # a word for each sample and step to draw from, `Target.chance`
     min_classes: int = 0
     kinds: frozenset[str] = frozenset()  # target kinds the term makes sense for; empty: any
 
@@ -133,6 +134,18 @@ class Term(ABC):
     def parts(self) -> nn.Module | None:
         """Learnable parts that train with the student and are thrown away with the teacher."""
         return None
+
+    def rehearsals(self) -> int:
+        """How many epochs of the teacher's answers the parts learn from before the student does."""
+        return 0
+
+    def rehearse(self, taught: Iterable[Signals]) -> None:
+        """Learn from the teacher alone, once and before step one; for terms with `rehearsals`.
+
+        Args:
+            taught: the teacher's signals for every batch of those epochs, in order.
+        """
+        raise NotImplementedError(f"`{self.name}` has rehearsals and does not say how")
 
 
 @runtime_checkable

@@ -264,6 +264,11 @@ class StudentSpec(_Strict):
     """The small model."""
 
     model: ModelSpec
+    head: Literal["own", "teacher"] = Field(
+        "own",
+        description="teacher: ship a projector and the teacher's classifier in place of its own, "
+        "for the term simkd; results name the parameters that this adds.",
+    )
 
 
 class MeasureSpec(_Strict):

@@ -48,6 +48,8 @@ class Batch:
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
         logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
             drawn; NaN for labels that were not.
+        chance: `[B]` int64, a word for each sample that no other sample and no other step of a
+            training has: what terms that draw (masks) begin with. `None` unless a term asks.
     """
 
     inputs: Tensor
@@ -59,6 +61,7 @@ class Batch:
     origin: Origin | None = None
     positions: Tensor | None = None
     logprobs: Tensor | None = None
+    chance: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -85,6 +88,7 @@ class Batch:
             raw=maybe(self.raw),
             positions=maybe(self.positions),
             logprobs=maybe(self.logprobs),
+            chance=maybe(self.chance),
         )
 
 
@@ -295,6 +299,7 @@ class Target:
         logprobs: `[N]` float32, of labels that a student drew itself, the log-probability that each
             was drawn with; NaN for labels that were not drawn.
         weights: `[N]` float32, how much each row counts in row-wise terms; `None` means 1 each.
+        chance: `[B]` int64, of the samples; see `Batch`.
     """
 
     num_rows: int
@@ -305,6 +310,7 @@ class Target:
     samples: Tensor | None = None
     logprobs: Tensor | None = None
     weights: Tensor | None = None
+    chance: Tensor | None = None
 
     def mask(self, *, labels: bool) -> Tensor | None:
         """`[N]` bool, the rows that a term counts; `None` means all of them."""

@@ -11,6 +11,7 @@ from potstill.build.learning import (
     storing_of,
 )
 from potstill.build.models import made_model, student_config
+from potstill.build.reusing import with_teachers_head
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
@@ -60,6 +61,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     else:
         teacher = teacher_of(recipe.teacher, data, task, trust=trust)
         student = made_model(student_config(recipe, data, trust=trust), trust=trust)
+    if recipe.student.head == "teacher":
+        student = with_teachers_head(student, teacher, trust=trust)
     made = Experiment(
         name=recipe.name,
         description=recipe.description,

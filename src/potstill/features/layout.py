@@ -86,7 +86,7 @@ def on_common_positions(
     if teacher_rank == 2 and student_layout is Layout.TOKENS:
         return _grid(student, like=teacher), teacher
     if student_layout is teacher_layout is Layout.TOKENS and student.shape[2] != teacher.shape[2]:
-        squares = _as_grid(student, (1, 1)), _as_grid(teacher, (1, 1))
+        squares = as_grid(student, (1, 1)), as_grid(teacher, (1, 1))
         if squares[0] is not None and squares[1] is not None:
             return squares[0], squares[1]
     return student.flatten(2), teacher.flatten(2)
@@ -94,7 +94,7 @@ def on_common_positions(
 
 def _grid(tokens: Tensor, *, like: Tensor) -> Tensor:
     height, width = like.shape[2:]
-    grid = _as_grid(tokens, (height, width))
+    grid = as_grid(tokens, (height, width))
     if grid is None:
         raise HandshakeError(
             f"{tokens.shape[2]} tokens fill no grid of the proportions {height}:{width}; "
@@ -103,7 +103,8 @@ def _grid(tokens: Tensor, *, like: Tensor) -> Tensor:
     return grid
 
 
-def _as_grid(tokens_BDT: Tensor, proportions: tuple[int, int]) -> Tensor | None:
+def as_grid(tokens_BDT: Tensor, proportions: tuple[int, int]) -> Tensor | None:
+    """Tokens as `[B, D, H, W]` of these proportions, extra ones dropped; `None` if none fits."""
     high, wide = proportions
     for extra in _EXTRA_TOKENS:
         count = tokens_BDT.shape[2] - extra

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from potstill.errors import HandshakeError
-from potstill.features.layout import Layout, features_first, layout_of, on_common_positions
-from potstill.functional.reductions import upcast
+from potstill.features.layout import Layout, features_first
+from potstill.features.matcher import Matcher, averaged, spread
 
 
-class Projector(nn.Module):
+class Projector(Matcher):
     """A linear map of the features at each position, and a change of the grid of positions.
 
     Only the student is changed. Its features go through one linear map (a 1×1 convolution). Its
@@ -29,6 +28,7 @@ class Projector(nn.Module):
         student_layout: how to read the axes; by default from their number (three: tokens).
         teacher_layout: the same for the teacher.
         seed: of the initial weights, uniform within ±1/√D as in `nn.Linear`.
+        keep_width: no linear map between equal numbers of features, only the grid is changed.
 
     Raises:
         HandshakeError: the two shapes cannot be brought together.
@@ -42,22 +42,19 @@ class Projector(nn.Module):
         student_layout: Layout | str | None = None,
         teacher_layout: Layout | str | None = None,
         seed: int = 0,
+        keep_width: bool = False,
     ) -> None:
-        super().__init__()
-        if len(student) != len(teacher):
-            raise HandshakeError(
-                f"The features are of {len(student)} and {len(teacher)} samples; "
-                "give student and teacher the same batch."
-            )
-        self.student_layout = layout_of(student.shape, given=student_layout)
-        self.teacher_layout = layout_of(teacher.shape, given=teacher_layout)
+        super().__init__(
+            student, teacher, student_layout=student_layout, teacher_layout=teacher_layout
+        )
         same_layout = self.student_layout is self.teacher_layout
         self.is_identity = same_layout and student.shape == teacher.shape
-        self._described = self._describe(student, teacher)
-        if self.is_identity:
-            return
         num_student = features_first(student, self.student_layout).shape[1]
         num_teacher = features_first(teacher, self.teacher_layout).shape[1]
+        self._maps = not self.is_identity and not (keep_width and num_student == num_teacher)
+        self._described = self._describe(student, teacher)
+        if not self._maps:
+            return
         weight_ED, bias_E = _initial(num_student, num_teacher, seed=seed)
         self.weight = nn.Parameter(weight_ED.to(student.device))
         self.bias = nn.Parameter(bias_E.to(student.device))
@@ -69,36 +66,29 @@ class Projector(nn.Module):
             student: with the number of features it was made for; the grid may vary.
             teacher: is only rearranged.
         """
-        student, teacher = self._arranged(upcast(student), upcast(teacher))
+        student, teacher = self.arranged(student, teacher)
         if self.is_identity:
             return student, teacher
         positions = teacher.shape[2:]
-        student = _averaged(student, positions)
-        student = _linear(student, self.weight, self.bias)
-        return _spread(student, positions), teacher
+        student = averaged(student, positions)
+        if self._maps:
+            student = _linear(student, self.weight, self.bias)
+        return spread(student, positions), teacher
 
     def describe(self) -> str:
         """One line: from which shape to which, and how."""
         return self._described
-
-    def _arranged(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        return on_common_positions(
-            student,
-            teacher,
-            student_layout=self.student_layout,
-            teacher_layout=self.teacher_layout,
-        )
 
     def _describe(self, student: Tensor, teacher: Tensor) -> str:
         start = f"{self.student_layout} {list(student.shape[1:])}"
         end = f"{self.teacher_layout} {list(teacher.shape[1:])}"
         if self.is_identity:
             return f"{start} → {end}: as it is"
-        student, teacher = self._arranged(student, teacher)
-        steps = [f"linear {student.shape[1]} → {teacher.shape[1]}"]
+        student, teacher = self.arranged(student, teacher)
+        steps = [f"linear {student.shape[1]} → {teacher.shape[1]}"] if self._maps else []
         if student.shape[2:] != teacher.shape[2:]:
             steps.append(f"positions {_size(student)} → {_size(teacher)}")
-        return f"{start} → {end}: {', '.join(steps)}"
+        return f"{start} → {end}: {', '.join(steps) or 'rearranged'}"
 
 
 def _initial(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -106,21 +96,6 @@ def _initial(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, 
     bound = 1 / math.sqrt(num_student)
     weight_ED = torch.empty(num_teacher, num_student).uniform_(-bound, bound, generator=generator)
     return weight_ED, torch.empty(num_teacher).uniform_(-bound, bound, generator=generator)
-
-
-def _averaged(student: Tensor, positions: torch.Size) -> Tensor:
-    """The student's grid, averaged down along the axes where it is the larger one."""
-    grid = student.shape[2:]
-    if not positions:
-        return student.flatten(2).mean(dim=2) if grid else student
-    if not grid:
-        return student
-    smaller = [min(here, there) for here, there in zip(grid, positions, strict=True)]
-    if smaller == list(grid):
-        return student
-    if len(smaller) == 1:
-        return F.adaptive_avg_pool1d(student, smaller[0])
-    return F.adaptive_avg_pool2d(student, (smaller[0], smaller[1]))
 
 
 def _linear(student: Tensor, weight_ED: Tensor, bias_E: Tensor) -> Tensor:
@@ -131,16 +106,6 @@ def _linear(student: Tensor, weight_ED: Tensor, bias_E: Tensor) -> Tensor:
             return F.conv1d(student, weight_ED[:, :, None], bias_E)
         case _:
             return F.conv2d(student, weight_ED[:, :, None, None], bias_E)
-
-
-def _spread(student: Tensor, positions: torch.Size) -> Tensor:
-    """The student's grid, interpolated up or repeated to the teacher's positions."""
-    if student.ndim == 2 and positions:
-        return student.reshape(*student.shape, *(1,) * len(positions)).expand(-1, -1, *positions)
-    if student.shape[2:] == positions:
-        return student
-    mode = "linear" if len(positions) == 1 else "bilinear"
-    return F.interpolate(student, size=list(positions), mode=mode, align_corners=False)
 
 
 def _size(feature: Tensor) -> str:

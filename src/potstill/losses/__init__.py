@@ -3,6 +3,7 @@
 from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
+from potstill.losses.boundaries import ActivationBoundaries
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
@@ -15,29 +16,43 @@ from potstill.losses.embedding import (
     EmbeddingTerm,
     SimilarityKL,
 )
+from potstill.losses.exits import OFA, OFAExits
+from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.layers import LayersTerm
+from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
+from potstill.losses.reused import SimKD
+from potstill.losses.review import Review
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
+from potstill.losses.tokens import ViTKD
+from potstill.losses.variational import VID
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
+    "CWD",
     "DIST",
     "DKD",
     "JSD",
     "KD",
+    "MGD",
     "NKD",
+    "OFA",
+    "PKD",
     "TERMS",
     "ULD",
+    "VID",
     "WTTM",
+    "ActivationBoundaries",
     "AdaptiveKL",
     "AlphaBeta",
     "ArithmeticTerm",
@@ -56,25 +71,31 @@ __all__ = [
     "EmbeddingCosine",
     "EmbeddingMSE",
     "EmbeddingTerm",
+    "FactorTransfer",
     "FeatureTerm",
     "Follow",
     "HiddenStates",
     "Hint",
     "Huber",
+    "LayersTerm",
     "LogitMSE",
     "MiniLLM",
+    "OFAExits",
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
     "Relations",
     "ReverseKL",
+    "Review",
     "RowTerm",
     "SampledReverseKL",
+    "SimKD",
     "SimilarityKL",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",
     "TotalVariation",
+    "ViTKD",
     "WeightPenalty",
     "Weighted",
     "create",

@@ -9,20 +9,28 @@ from potstill.errors import RecipeError
 from potstill.losses.attention import AttentionKL, AttentionMSE
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
+from potstill.losses.boundaries import ActivationBoundaries
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
+from potstill.losses.exits import OFA, OFAExits
+from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
 from potstill.losses.relations import Relations
+from potstill.losses.reused import SimKD
+from potstill.losses.review import Review
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
+from potstill.losses.tokens import ViTKD
+from potstill.losses.variational import VID
 from potstill.losses.weights import WeightPenalty
 
 TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
@@ -52,6 +60,17 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "squared_error": SquaredError,
         "huber": Huber,
         "hint": Hint,
+        "vid": VID,
+        "factor_transfer": FactorTransfer,
+        "activation_boundaries": ActivationBoundaries,
+        "review": Review,
+        "simkd": SimKD,
+        "pkd": PKD,
+        "cwd": CWD,
+        "mgd": MGD,
+        "vitkd": ViTKD,
+        "ofa": OFA,
+        "ofa_exits": OFAExits,
         "hidden_states": HiddenStates,
         "attention_kl": AttentionKL,
         "attention_mse": AttentionMSE,

@@ -6,13 +6,14 @@ Shapes: B samples, D features of the teacher's layer, then its positions if it h
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
-from potstill.errors import HandshakeError
+from potstill.errors import HandshakeError, RecipeError
 from potstill.features.layout import Layout
+from potstill.features.matcher import Matcher
 from potstill.features.projectors import Projector
 from potstill.functional.distances import cosine_similarity, squared_error
 from potstill.functional.reductions import keep_rows, sum_rows
@@ -46,7 +47,10 @@ class FeatureTerm(ArithmeticTerm):
     student_layout: Layout | str | None = field(default=None, kw_only=True)
     teacher_layout: Layout | str | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
-    projector: Projector | None = field(default=None, init=False, repr=False, compare=False)
+    projector: Matcher | None = field(default=None, init=False, repr=False, compare=False)
+
+    always_bound: ClassVar[bool] = False
+    """Parts of its own learn between equal shapes too, so that it cannot do without `bind`."""
 
     def __post_init__(self) -> None:
         check_flag(self, "project", self.project)
@@ -75,16 +79,31 @@ class FeatureTerm(ArithmeticTerm):
         teacher_feature = feature_of(self, teacher, self.teacher_layer, of="teacher").detach()
         count = self.count(target)
         mask_B = target.mask(labels=False) if len(student_feature) == target.num_rows else None
-        aligned = self._projector(student_feature, teacher_feature)(
-            keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
+        projector = self._projector(student_feature, teacher_feature)
+        kept = keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
+        losses_B = self.losses(*self.matched(projector, *kept, target), target)
+        return over_rows(losses_B, target, count)
+
+    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+        """What brings the two features together; for terms with more than a projector to learn."""
+        return Projector(
+            student,
+            teacher,
+            student_layout=self.student_layout,
+            teacher_layout=self.teacher_layout,
+            seed=self.seed,
         )
-        losses_B = _over_positions(self, *aligned, positions_BL=target.positions)
-        if target.samples is not None:  # several rows a sample: it counts once for each
-            rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
-            return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
-        if len(losses_B) == target.num_rows:
-            return Partial(sum_rows(losses_B, mask_B), count)
-        return Partial(losses_B.mean() * count, count)
+
+    def matched(
+        self, matcher: Matcher, student: Tensor, teacher: Tensor, target: Target
+    ) -> tuple[Tensor, Tensor]:
+        """Both features in one shape; for matchers that must know more than the features."""
+        found: tuple[Tensor, Tensor] = matcher(student, teacher)
+        return found
+
+    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+        """`sample_losses` with padding left out; for terms whose rows or positions compare."""
+        return _over_positions(self, student, teacher, positions_BL=target.positions)
 
     @final
     def bind(self, student: Signals, teacher: Signals) -> Self:
@@ -102,30 +121,24 @@ class FeatureTerm(ArithmeticTerm):
         return bound
 
     @final
-    def parts(self) -> Projector | None:
+    def parts(self) -> Matcher | None:
         """The projector, once bound and where it has anything to learn."""
-        if self.projector is None or self.projector.is_identity:
+        if self.projector is None or not any(True for _ in self.projector.parameters()):
             return None
         return self.projector
 
-    def _projector(self, student: Tensor, teacher: Tensor) -> Projector:
+    def _projector(self, student: Tensor, teacher: Tensor) -> Matcher:
         if self.projector is not None:
             return self.projector
-        if student.shape != teacher.shape:
+        if student.shape != teacher.shape or self.always_bound:
             raise HandshakeError(
                 f"`{self.name}` has no projector yet from {list(student.shape)} to "
                 f"{list(teacher.shape)}; call `objective.bind(student, teacher)` with one batch."
             )
         return self._new_projector(student, teacher)
 
-    def _new_projector(self, student: Tensor, teacher: Tensor) -> Projector:
-        projector = Projector(
-            student,
-            teacher,
-            student_layout=self.student_layout,
-            teacher_layout=self.teacher_layout,
-            seed=self.seed,
-        )
+    def _new_projector(self, student: Tensor, teacher: Tensor) -> Matcher:
+        projector = self.matcher(student, teacher)
         if not self.project and not projector.is_identity:
             raise HandshakeError(
                 f"`{self.name}` without projector needs equal shapes, got {list(student.shape)} "
@@ -191,6 +204,28 @@ def _over_positions(
         return term.sample_losses(student, teacher)
     losses_B = term.sample_losses(torch.where(positions_BL[:, None], student, teacher), teacher)
     return losses_B * positions_BL.shape[1] / positions_BL.sum(dim=1).clamp(min=1)
+
+
+def check_projects(term: FeatureTerm) -> None:
+    """Refuse `project=False` for a term that is made of what it learns."""
+    if not term.project:
+        raise RecipeError(
+            f"`{type(term).__name__}` got project=False and always learns; leave `project` out."
+        )
+
+
+def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:
+    """The sum of samples' losses over the rows that count.
+
+    Samples with several rows count once for each; where samples and rows have nothing to do with
+    each other, every row counts the mean.
+    """
+    if target.samples is not None:
+        rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
+        return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
+    if len(losses_B) == target.num_rows:
+        return Partial(sum_rows(losses_B, target.mask(labels=False)), count)
+    return Partial(losses_B.mean() * count, count)
 
 
 def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:

@@ -192,6 +192,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         teacher_layers=tuple(dict.fromkeys(n for need in each for n in need.teacher_layers)),
         student_weights=any(need.student_weights for need in each),
         second_view=any(need.second_view for need in each),
+        chance=any(need.chance for need in each),
         min_classes=max(need.min_classes for need in each),
         kinds=_common_kinds(needs),
     )

@@ -14,6 +14,7 @@ from potstill.models.initial import seeded
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import rebuildable_language_model
 from potstill.models.options import refuse_unknown
+from potstill.models.reused import ReusedHead, plain_config, reused_config
 from potstill.models.sentence import SentenceEncoder, rebuildable_sentence_encoder
 from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
@@ -92,6 +93,11 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     match config.source:
         case "file":
             return _architecture(config)
+        case "reused":
+            assert isinstance(model, ReusedHead), "its config says so"
+            inner = _rebuildable(model.body, plain_config(config))
+            width, factor = (int(str(config.options[key])) for key in ("width", "factor"))
+            return reused_config(inner, width=width, factor=factor)
         case "hf" | "shrunken" if config.purpose == SEQ2SEQ:
             return rebuildable_translation_model(model, config)
         case "hf" | "shrunken" if config.purpose == CAUSAL_LM:

@@ -12,6 +12,8 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.reused import SOURCE as REUSED
+from potstill.models.reused import build_reused
 from potstill.models.rule_students import FITTERS, build_rules
 from potstill.models.sentence import build_sentence_encoder
 from potstill.models.shrunken import SOURCE as SHRUNKEN
@@ -21,7 +23,7 @@ from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN)
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN, REUSED)
 _OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "builtin": build_builtin,
     "sklearn": build_rules,
@@ -76,8 +78,9 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_huggingface(config, trust=trust)
         case "shrunken" if config.purpose == CAUSAL_LM:
             return _language_student(config, trust=trust).train()
-        case "shrunken":
-            model = build_shrunken(config, lambda teacher: build(teacher, trust=trust))
+        case "shrunken" | "reused":
+            make = build_shrunken if config.source == SHRUNKEN else build_reused
+            model = make(config, lambda inner: build(inner, trust=trust))
         case "python":
             model = build_python(config, trust=trust)
         case _:

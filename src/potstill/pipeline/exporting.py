@@ -20,6 +20,7 @@ from potstill.measure.latency import (
     measure_onnx,
 )
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
+from potstill.models import ReusedHead
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
 from potstill.pipeline.workshop import Workshop
@@ -216,6 +217,9 @@ def _sizes(
     sizes: dict[str, dict[str, int | None]] = {
         role: _size([module], sample) for role, module in modules.items()
     }
+    for role, module in modules.items():
+        if isinstance(module, ReusedHead):
+            sizes[role]["added_parameters"] = module.added_parameters
     sizes["teacher"] = _size([m.cpu() for m in ready.modules], sample)
     return sizes
 

@@ -11,8 +11,9 @@ from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
-from potstill.pipeline.experiment import Experiment, Learning
+from potstill.pipeline.experiment import Experiment, Learning, MadeModel
 from potstill.pipeline.exporting import export_models
+from potstill.pipeline.inheriting import heir
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
@@ -95,9 +96,9 @@ class Pipeline:
         self._rewrite(shop, ready)
         source = source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
-        self._students(shop, "scratch", None, pace)
+        self._students(shop, "scratch", None, pace, self._experiment.student)
         self._check_teacher(shop, ready)
-        self._students(shop, "distilled", source, pace)
+        self._students(shop, "distilled", source, pace, heir(self._experiment.student, ready))
         keys = [*self._keys(shop, ready), source.key]
         measured = measure_quality(shop, ready, keys)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
@@ -158,7 +159,12 @@ class Pipeline:
         return pace
 
     def _students(
-        self, shop: Workshop, role: str, source: Source | None, pace: Callable[[], Pace]
+        self,
+        shop: Workshop,
+        role: str,
+        source: Source | None,
+        pace: Callable[[], Pace],
+        student: MadeModel,
     ) -> None:
         e = self._experiment
         samples, learning, written_by = e.data.train, e.learning, ""
@@ -177,7 +183,7 @@ class Pipeline:
                 Assigned(
                     role=role,
                     seed=seed,
-                    model=e.student,
+                    model=student,
                     learning=learning,
                     samples=samples,
                     objective=self._scratch_objective() if source is None else e.objective,

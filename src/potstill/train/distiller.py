@@ -1,10 +1,11 @@
 """`Distiller`: a student, an objective and perhaps a teacher, trained step by step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+import torch
 from torch import Tensor, nn
 
 from potstill.losses import Objective
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from potstill.train.progress import Progress
 
 _SILENCE = Signals()
+_ROW_BITS = 32  # of a sample's word; the step's number stands above them
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class Distiller:
         optimizer = make_optimizer(lesson.parameters(), self.settings, fused=self.pace.fused)
         self._lesson = lesson
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
-        self._layers = self.objective.needs().teacher_layers
+        needs = self.objective.needs()
+        self._layers, self._draws = needs.teacher_layers, needs.chance
         if self.settings.ema is not None:
             self.ema = MovingAverage(self.student, decay=self.settings.ema)
         return agreement
@@ -151,6 +154,22 @@ class Distiller:
         self._rate = rate_at(self.settings, total)
         if self.rollout is not None:
             self.rollout.plan_steps(total)
+
+    def rehearse(self, train: Batches) -> None:
+        """Let the parts learn that are to know the teacher before the student does.
+
+        Done by `fit`, before step one. For your own loop: call it once, after `prepare`. It draws
+        nothing and is the same on all processes, so a training that is killed meanwhile begins it
+        again.
+        """
+        for _, term in self.objective:
+            if term.rehearsals():
+                term.rehearse(self._taught(train, epochs=term.rehearsals()))
+
+    def _taught(self, train: Batches, *, epochs: int) -> Iterator[Signals]:
+        for epoch in range(epochs):
+            for index in range(train.num_batches):
+                yield self._teach(train.batch(epoch, index))
 
     @property
     def result(self) -> nn.Module:
@@ -207,7 +226,7 @@ class Distiller:
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of the whole batch, micro-batch by micro-batch, over counts known before."""
-        pieces = self._pieces(batch)
+        pieces = self._pieces(self._with_chance(batch))
         if len(pieces) == 1 and self.runtime.world_size == 1:
             return self._learn(pieces[0], counts=None)
         counts = self._counts(pieces)
@@ -217,6 +236,13 @@ class Distiller:
                 for name, value in self._learn(piece, counts=counts).items():
                     figures[name] = value if name not in figures else figures[name] + value
         return figures
+
+    def _with_chance(self, batch: Batch) -> Batch:
+        """The batch with a word for each sample that follows from the step and its place alone."""
+        if not self._draws:
+            return batch
+        rows = torch.arange(len(batch), device=batch.inputs.device)
+        return replace(batch, chance=rows + (self.steps_done << _ROW_BITS))
 
     def _pieces(self, batch: Batch) -> list[Batch]:
         rank, ranks, splits = self.runtime.rank, self.runtime.world_size, self.settings.accumulate

@@ -236,7 +236,7 @@ def _pairing(objective: Objective) -> Iterator[str]:
         if describe is not None:
             needs = weighted.term.needs()
             names = zip(needs.student_layers, needs.teacher_layers, strict=False)
-            pairs = ", ".join(f"{s} → {t}" for s, t in names)
+            pairs = ", ".join(f"{s} → {t}" for s, t in names) or ", ".join(needs.student_layers)
             yield f"{weighted.term.name}: {pairs}: {describe()}"
 
 

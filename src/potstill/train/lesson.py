@@ -86,7 +86,7 @@ class Lesson(nn.Module):
         value = self._objective(
             self.signals(assignment.batch),
             assignment.teacher,
-            self._task.target(assignment.batch),
+            replace(self._task.target(assignment.batch), chance=assignment.batch.chance),
             counts=assignment.counts,
         )
         return value.loss, value.terms

@@ -72,11 +72,12 @@ class Training:
             self._record = Record(role=self._role, seed=self._seed, path=log)
         self._guard = FiniteGuard(self._distiller.runtime.device)
         state = self._checkpoint.load()
+        self._clock = time.monotonic()
         if state is not None:
             self._restore(state)
         else:
             self._record.restore([])
-        self._clock = time.monotonic()
+            self._distiller.rehearse(self._train)
         if self._progress is not None:
             title = f"{self._role}, seed {self._seed}"
             self._progress.begin(title, self._total, self._distiller.steps_done)

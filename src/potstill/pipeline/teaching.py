@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
     GivenTeacher,
+    GrowingSource,
     MadeModel,
     TrainedTeacher,
 )
@@ -49,6 +51,7 @@ class Ready:
 def get_teacher(shop: Workshop) -> Ready:
     """The run's teacher; trains what is not trained yet."""
     source = shop.experiment.teacher
+    assert not isinstance(source, GrowingSource), "which is not ready before the students are"
     if isinstance(source, EnsembleSource):
         return _looking(shop, _ensemble(shop, source))
     return _looking(shop, _single(shop, source, number=0))
@@ -112,15 +115,33 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
         ),
     )
     module, other = _modules(shop, source.model, number)
-    return Ready(
-        teacher=_mapped(ModuleTeacher(module, experiment.task), source.label_map),
-        name=source.model.name,
-        description=source.model.description,
+    return ready_from(
+        outcome,
+        source.model,
+        _mapped(ModuleTeacher(module, experiment.task), source.label_map),
         modules=(module,),
         other={
             name: _mapped(ModuleTeacher(each, experiment.task), source.label_map)
             for name, each in other.items()
         },
+    )
+
+
+def ready_from(
+    outcome: Mapping[str, object],
+    model: MadeModel,
+    teacher: Teacher,
+    *,
+    modules: tuple[nn.Module, ...],
+    other: Mapping[str, Teacher] = MappingProxyType({}),
+) -> Ready:
+    """A teacher that was trained in a stage, with what its training took."""
+    return Ready(
+        teacher=teacher,
+        name=model.name,
+        description=model.description,
+        modules=modules,
+        other=other,
         seconds=_number(outcome["seconds"]),
         energy_wh=_number(outcome["energy_wh"]),
         co2_g=_number(outcome["co2_g"]),

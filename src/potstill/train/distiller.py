@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.average import MovingAverage
 from potstill.train.batches import Batches
+from potstill.train.growing import GrowingTeacher, State
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
 from potstill.train.pace import EXACT_PACE, Pace
@@ -124,6 +125,8 @@ class Distiller:
         self.student.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.join(self, batch)
         agreement = shake_hands(
             self.student,
             self.teacher,
@@ -151,6 +154,8 @@ class Distiller:
         self._rate = rate_at(self.settings, total)
         if self.rollout is not None:
             self.rollout.plan_steps(total)
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.plan_steps(total)
 
     @property
     def result(self) -> nn.Module:
@@ -180,6 +185,8 @@ class Distiller:
         if self.ema is not None:
             self.ema.update(self.student)
         self.steps_done += 1
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.grow(batch)
         return figures
 
     def gradients(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -235,7 +242,10 @@ class Distiller:
         return self.runtime.sum_across_ranks(mine)
 
     def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
-        loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
+        trust = 1.0
+        if isinstance(self.teacher, GrowingTeacher):
+            trust = self.teacher.trust(self.steps_done)
+        loss, terms = self.module(Assignment(batch, self._teach(batch), counts, trust))
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}
 
@@ -244,6 +254,32 @@ class Distiller:
             return _SILENCE
         with self.runtime.autocast():
             return self.teacher.signals(batch, layers=self._layers)
+
+    # Stopping and going on
+
+    def state(self) -> State:
+        """All that the next step depends on, for a checkpoint."""
+        teacher = self.teacher
+        return {
+            "lesson": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state(),
+            "steps": self.steps_done,
+            "rollout": None if self.rollout is None else self.rollout.state(),
+            "teacher": teacher.state() if isinstance(teacher, GrowingTeacher) else None,
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from what `state` gave; after `prepare`."""
+        self.module.load_state_dict(cast("dict[str, Tensor]", state["lesson"]))
+        self.optimizer.load_state_dict(cast("State", state["optimizer"]))
+        if self.ema is not None:
+            self.ema.load(cast("State", state["ema"]))
+        if self.rollout is not None:
+            self.rollout.load(cast("State", state["rollout"]))
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.load(cast("State", state["teacher"]))
+        self.steps_done = cast("int", state["steps"])
 
     # The whole training
 

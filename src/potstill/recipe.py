@@ -191,6 +191,11 @@ class MemberSpec(_Strict):
     label_map: tuple[int, ...] | None = Field(
         None, description="For each of the student's classes the teacher's number."
     )
+    classes: tuple[int, ...] | None = Field(
+        None,
+        description="In an ensemble: the student's classes that this one knows, in its order; it "
+        "is trained on their samples alone.",
+    )
     tokenizer: str | None = Field(
         None,
         description="Folder or hub id, of a language model with other tokens than the student.",
@@ -198,6 +203,22 @@ class MemberSpec(_Strict):
     markers: dict[str, str] = Field(
         default_factory=dict,
         description="Special tokens of the student, and the teacher's in their place.",
+    )
+
+
+class RouteSpec(_Strict):
+    """Which teacher of an ensemble each sample names: by a column of tables, or by a file."""
+
+    feature: str | int | None = Field(
+        None, description="Of tables: a column, by name or by number from 0."
+    )
+    values: tuple[float, ...] = Field(
+        (), description="The feature's value for each teacher, in order."
+    )
+    path: str | None = Field(
+        None,
+        description="A `.npy` file: for each row of the data (train, validation, test, transfer, in "
+        "that order) the number of its teacher, from 0.",
     )
 
 
@@ -269,6 +290,9 @@ class TeacherSpec(_Strict):
         description="Special tokens of the student, and the teacher's in their place.",
     )
     ensemble: tuple[MemberSpec, ...] = ()
+    route: RouteSpec | None = Field(
+        None, description="Of an ensemble: each sample is answered by the teacher that it names."
+    )
     average: AverageSpec | None = Field(
         None, description="Instead of a model: the moving average of the student."
     )

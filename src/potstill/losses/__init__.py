@@ -18,6 +18,7 @@ from potstill.losses.embedding import (
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.members import MembersKD, Weigh
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
@@ -79,4 +80,6 @@ __all__ = [
     "Weighted",
     "create",
     "weighted",
+    "MembersKD",
+    "Weigh",
 ]

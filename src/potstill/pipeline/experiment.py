@@ -92,6 +92,7 @@ class TrainedTeacher:
     model: MadeModel
     learning: Learning
     label_map: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @final
@@ -104,6 +105,7 @@ class GivenTeacher:
     description: str
     module: nn.Module | None = None
     config: ModelConfig | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @final
@@ -116,17 +118,33 @@ class EstimatorSource:
     description: str
     key: str
     label_map: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """Which of several teachers each sample names. See `potstill.teachers.Routed`."""
+
+    choose: Callable[[Batch], torch.Tensor]
+    key: str
+    reads_raw: bool = False
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSource:
-    """Several teachers as one."""
+    """Several teachers as one.
+
+    Those that have `classes` know these of the student's classes alone, in that order; if the run
+    trains them, it does so on the samples of these classes.
+    """
 
     members: tuple["TrainedTeacher | GivenTeacher | EstimatorSource", ...]
     weights: tuple[float, ...] | None = None
     combine: Combine = Combine.PROBABILITIES
     confidence: bool = False
+    route: Route | None = None
 
 
 @final

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from potstill.data.samples import Samples
+from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
 from potstill.measure.energy import metered
 from potstill.models import save_model
@@ -38,6 +38,7 @@ class Assigned:
     on_policy: OnPolicy | None = None
     views: int | None = None  # how many are rotated through, for a stored teacher
     written_by: str = ""  # who wrote the texts to be learnt, if they are not the data's
+    data: DataSet | None = None  # what is validated on, if not the experiment's
     kept: Mapping[str, MadeModel] = field(default_factory=dict)  # of a teacher that grows, by role
 
     @property
@@ -76,6 +77,7 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
 
 def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
     experiment = shop.experiment
+    data = task.data or experiment.data
     distiller = Distiller(
         task.model.make(task.seed),
         task.teacher,
@@ -88,7 +90,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
     )
     feed = task.learning.feed(
         task.samples,
-        experiment.data,
+        data,
         seed=task.seed,
         device=shop.runtime.device,
         raw=task.teacher is not None and task.teacher.reads_raw,
@@ -101,7 +103,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
     with metered(task.stage, enabled=measuring.energy, country=measuring.country) as meter:
         fit = distiller.fit(
             feed,
-            shop.feed(experiment.data.validation),
+            shop.feed(data.validation),
             seed=task.seed,
             role=task.role,
             folder=shop.folder,

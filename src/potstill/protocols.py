@@ -36,6 +36,7 @@ class Needs:
     student_logits: bool = False
     teacher_logits: bool = False
     raw_teacher_logits: bool = False  # not only log-probabilities
+    teacher_members: bool = False  # the answer of each of several teachers, `Signals.members`
     sparse_teacher: bool = False  # the teacher's kept classes and their tail will do
     foreign_teacher: bool = False  # a teacher with other tokens, brought to the student's rows
     labels: bool = False
@@ -59,12 +60,14 @@ class Needs:
 class Offers:
     """What a teacher or a student can give.
 
-    `layers=None` means that features cannot be read at all.
+    `layers=None` means that features cannot be read at all. `members` is how many teachers it is
+    made of, if it shows the answers of each.
     """
 
     logits: LogitKind | None = LogitKind.RAW
     num_classes: int | None = None
     layers: tuple[str, ...] | None = None
+    members: int = 0
 
 
 class Teacher(ABC):

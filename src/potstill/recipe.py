@@ -204,6 +204,11 @@ class MemberSpec(_Strict):
     label_map: tuple[int, ...] | None = Field(
         None, description="For each of the student's classes the teacher's number."
     )
+    classes: tuple[int, ...] | None = Field(
+        None,
+        description="In an ensemble: the student's classes that this one knows, in its order; it "
+        "is trained on their samples alone.",
+    )
     tokenizer: str | None = Field(
         None,
         description="Folder or hub id, of a language model with other tokens than the student.",
@@ -214,6 +219,22 @@ class MemberSpec(_Strict):
     )
 
 
+class RouteSpec(_Strict):
+    """Which teacher of an ensemble each sample names: by a column of tables, or by a file."""
+
+    feature: str | int | None = Field(
+        None, description="Of tables: a column, by name or by number from 0."
+    )
+    values: tuple[float, ...] = Field(
+        (), description="The feature's value for each teacher, in order."
+    )
+    path: str | None = Field(
+        None,
+        description="A `.npy` file: for each row of the data (train, validation, test, transfer, in "
+        "that order) the number of its teacher, from 0.",
+    )
+
+
 class LookSpec(_Strict):
     """Test-time augmentation: the mean of the teacher's answers over an input and views of it."""
 
@@ -221,8 +242,54 @@ class LookSpec(_Strict):
     augment: tuple[StepSpec, ...] = Field(min_length=1, description="What makes a view.")
 
 
+class AverageSpec(_Strict):
+    """The student's own moving average as teacher. See `potstill.train.MeanTeacher`."""
+
+    decay: float = Field(0.99, gt=0, lt=1)
+    ramp: float = Field(
+        0.25, ge=0, le=1, description="Share of all steps in which its terms reach their weight."
+    )
+
+
+class PeerSpec(_Strict):
+    """A student that learns beside the student, from it and for it."""
+
+    model: ModelSpec
+
+
+class TaughtSpec(LearnSpec):
+    """How an assistant learns."""
+
+    objective: tuple[TermSpec, ...] | None = Field(
+        None, description="The student's, if left out."
+    )
+
+
+class AssistantSpec(_Strict):
+    """A model between teacher and student."""
+
+    model: ModelSpec
+    distill: TaughtSpec | None = Field(None, description="As the student, if left out.")
+
+
+class ChainSpec(_Strict):
+    """Models between teacher and student, each taught by the one before."""
+
+    assistants: tuple[AssistantSpec, ...] = Field((), description="In order.")
+    generations: int | None = Field(
+        None,
+        ge=1,
+        description="Instead: so many students in turn, each the teacher of the next; the last "
+        "ones are the distilled students.",
+    )
+    direct: bool = Field(False, description="Train students of the teacher itself, to compare.")
+    together: bool = Field(
+        False, description="Measure the mean of all links and the student as well."
+    )
+
+
 class TeacherSpec(_Strict):
-    """One model, or an ensemble of several."""
+    """One model, an ensemble of several, the student's own average, or peers of it."""
 
     model: ModelSpec | None = None
     train: LearnSpec | None = None
@@ -236,6 +303,15 @@ class TeacherSpec(_Strict):
         description="Special tokens of the student, and the teacher's in their place.",
     )
     ensemble: tuple[MemberSpec, ...] = ()
+    route: RouteSpec | None = Field(
+        None, description="Of an ensemble: each sample is answered by the teacher that it names."
+    )
+    average: AverageSpec | None = Field(
+        None, description="Instead of a model: the moving average of the student."
+    )
+    peers: tuple[PeerSpec, ...] = Field(
+        (), description="Instead of a model: students that learn beside it (mutual learning)."
+    )
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[float, ...] | None = None
     confidence: bool = False
@@ -376,6 +452,7 @@ class Recipe(_Strict):
     teacher: TeacherSpec
     student: StudentSpec
     distill: DistillSpec = DistillSpec()
+    chain: ChainSpec | None = Field(None, description="Models between teacher and student.")
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
         (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
     )
@@ -422,10 +499,23 @@ def parse(content: object, *, origin: str = "the recipe") -> Recipe:
 
 def _check(recipe: Recipe, origin: str) -> None:
     teacher = recipe.teacher
-    if (teacher.model is None) == (not teacher.ensemble):
+    ways = ("model", "ensemble", "average", "peers")
+    given = [way for way in ways if getattr(teacher, way)]
+    if len(given) != 1:
         raise RecipeError(
-            f"{origin}: `teacher` needs either `model` or `ensemble` (a list of models); "
-            f"{'both were' if teacher.model else 'neither was'} given."
+            f"{origin}: `teacher` needs either `model` or `ensemble` (a list of models), or one of "
+            f"`average` and `peers`; {' and '.join(given) or 'none of them'} was given."
+        )
+    chain = recipe.chain
+    if chain is not None and bool(chain.assistants) == (chain.generations is not None):
+        raise RecipeError(
+            f"{origin}: `chain` needs either `assistants` (a list of models) or `generations` (a "
+            f"number); {'both were' if chain.assistants else 'neither was'} given."
+        )
+    if chain is not None and given[0] in ("average", "peers"):
+        raise RecipeError(
+            f"{origin}: `chain` begins with a trained teacher, and `teacher.{given[0]}` grows with "
+            "the student; leave one of them out."
         )
     if len(set(recipe.seeds)) != len(recipe.seeds):
         raise RecipeError(f"{origin}: `seeds` {list(recipe.seeds)} has a seed twice.")

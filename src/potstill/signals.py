@@ -262,6 +262,21 @@ class ForeignLogits:
 AnyLogits = Logits | LazyLogits | SparseLogits | ForeignLogits
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MemberLogits:
+    """What one of several teachers says about the classes that it knows.
+
+    Args:
+        values_NM: `[N, M]` logits of its M classes.
+        classes_M: `[M]` int64, which of the student's classes these are; `None` for all, in order.
+        weight: its share among the teachers, from 0 to 1.
+    """
+
+    values_NM: Tensor
+    classes_M: Tensor | None = None
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What a model says about a batch. Any part may be absent.
@@ -274,6 +289,7 @@ class Signals:
             that penalise them.
         second: `[N, D]`, the same rows again from a second pass of a student in training, which
             differs in what dropout left out; only for terms that compare the two.
+        members: of several teachers, what each of them says; `logits` is what they say together.
     """
 
     logits: AnyLogits | None = None
@@ -281,6 +297,7 @@ class Signals:
     embedding: Tensor | None = None
     weights: tuple[Tensor, ...] = ()
     second: Tensor | None = None
+    members: tuple[MemberLogits, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A whole experiment from a recipe."""
 
+from potstill.build.chains import chain_of, growing_of
 from potstill.build.data import build_data
 from potstill.build.fitted import checked
 from potstill.build.learning import (
@@ -24,6 +25,7 @@ from potstill.pipeline.experiment import (
     Experiment,
     Measuring,
     Speed,
+    TeacherSource,
 )
 from potstill.protocols import Task
 from potstill.recipe import (
@@ -56,13 +58,18 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
     objective = weighed(build_objective(recipe.distill.objective), task)
+    teacher: TeacherSource
     if isinstance(task, Embedding):
         teacher, student = encoders_of(recipe, data, task, trust=trust)
     else:
-        teacher = teacher_of(recipe.teacher, data, task, trust=trust)
         student = made_model(student_config(recipe, data, trust=trust), trust=trust)
+        if recipe.teacher.average is not None or recipe.teacher.peers:
+            teacher = growing_of(recipe, data, task, student=student, trust=trust)
+        else:
+            teacher = teacher_of(recipe.teacher, data, task, trust=trust)
     if recipe.student.head == "teacher":
         student = with_teachers_head(student, teacher, trust=trust)
+    learning = learning_of(recipe.distill)
     made = Experiment(
         name=recipe.name,
         description=recipe.description,
@@ -71,7 +78,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         teacher=teacher,
         student=student,
         objective=objective,
-        learning=learning_of(recipe.distill),
+        learning=learning,
         looks=looks_of(recipe),
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,
@@ -84,6 +91,9 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
         sequences=sequences,
+        chain=chain_of(
+            recipe, data, student=student, learning=learning, objective=objective, trust=trust
+        ),
         recipe=recipe.to_yaml(),
     )
     return checked(made)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from potstill.build.learning import learning_of
 from potstill.build.models import config_of, made_model
+from potstill.build.routes import route_of
 from potstill.data import DataSet
 from potstill.errors import RecipeError
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
@@ -39,9 +40,12 @@ from potstill.teachers.fitting import make_estimator
 def teacher_of(spec: TeacherSpec, data: DataSet, task: Task, *, trust: bool) -> TeacherSource:
     """One teacher, or an ensemble of several."""
     members = [_member(m, data, task, trust=trust) for m in spec.members()]
+    if spec.route is not None and spec.model is not None:
+        raise RecipeError("`teacher.route` is for an `ensemble`; one model answers every sample.")
     if len(members) == 1 and spec.model is not None:
         return members[0]
     return EnsembleSource(
+        route=route_of(spec.route, data, teachers=len(members)),
         members=tuple(members),
         weights=spec.weights,
         combine=Combine(spec.combine),
@@ -86,7 +90,8 @@ def _module(
     spec: MemberSpec, data: DataSet, task: Task, *, trust: bool
 ) -> TrainedTeacher | GivenTeacher:
     options = dict(spec.model.options)
-    outputs = options.pop("num_outputs", None)
+    known = None if spec.classes is None or spec.label_map is not None else len(spec.classes)
+    outputs = options.pop("num_outputs", known)
     if outputs is not None and not isinstance(outputs, int):
         raise RecipeError(f"`teacher.model.num_outputs` is {outputs!r}; a number is expected.")
     model = spec.model
@@ -100,7 +105,10 @@ def _module(
     made = made_model(config, trust=trust)
     if spec.train is not None:
         return TrainedTeacher(
-            model=made, learning=learning_of(spec.train), label_map=spec.label_map
+            model=made,
+            learning=learning_of(spec.train),
+            label_map=spec.label_map,
+            classes=spec.classes,
         )
     if model.source == "builtin":
         raise RecipeError(
@@ -119,6 +127,7 @@ def _module(
         description=made.description,
         module=module,
         config=config,
+        classes=spec.classes,
     )
 
 
@@ -150,7 +159,9 @@ def _onnx(spec: MemberSpec, task: Task) -> GivenTeacher:
     teacher: Teacher = OnnxTeacher(path, kind=kind, probabilities=probabilities, raw_inputs=raw)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
-    return GivenTeacher(teacher=teacher, name="onnx", description=f"ONNX file {path}")
+    return GivenTeacher(
+        teacher=teacher, name="onnx", description=f"ONNX file {path}", classes=spec.classes
+    )
 
 
 def _api(spec: MemberSpec, data: DataSet, task: Task) -> GivenTeacher:
@@ -194,4 +205,5 @@ def _estimator(spec: MemberSpec, data: DataSet, task: Task) -> EstimatorSource:
         description=f"{name}({shown}) on {len(data.train)} rows",
         key=f"{name} {sorted(options.items())}",
         label_map=spec.label_map,
+        classes=spec.classes,
     )

@@ -23,6 +23,7 @@ from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.layers import LayersTerm
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.members import MembersKD, Weigh
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.regression import Follow, Huber, SquaredError
@@ -79,6 +80,7 @@ __all__ = [
     "Huber",
     "LayersTerm",
     "LogitMSE",
+    "MembersKD",
     "MiniLLM",
     "OFAExits",
     "Objective",
@@ -96,6 +98,7 @@ __all__ = [
     "SquaredError",
     "TotalVariation",
     "ViTKD",
+    "Weigh",
     "WeightPenalty",
     "Weighted",
     "create",

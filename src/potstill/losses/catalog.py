@@ -20,6 +20,7 @@ from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
+from potstill.losses.members import MembersKD
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
 from potstill.losses.relations import Relations
@@ -49,6 +50,7 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "total_variation": TotalVariation,
         "alpha_beta": AlphaBeta,
         "adaptive_kl": AdaptiveKL,
+        "members_kd": MembersKD,
         "cross_tokenizer_kd": CrossTokenizerKD,
         "uld": ULD,
         "sampled_reverse_kl": SampledReverseKL,

@@ -127,6 +127,15 @@ class Objective:
         parts = (term.parts() for _, term in self.summands)
         return nn.ModuleList([part for part in parts if part is not None])
 
+    def trusting(self, share: float) -> "Objective":
+        """The same with that share of the weight of each term that needs a teacher."""
+        return Objective(
+            tuple(
+                Weighted(share * weight if needs_teacher(term.needs()) else weight, term)
+                for weight, term in self.summands
+            )
+        )
+
     def __iter__(self) -> Iterator[Weighted]:
         return iter(self.summands)
 
@@ -176,6 +185,12 @@ def objective_of(value: object) -> Objective:
     return found
 
 
+def needs_teacher(needs: Needs) -> bool:
+    """Whether a teacher is asked at all."""
+    asks = needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_members
+    return asks or bool(needs.teacher_layers)
+
+
 def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
     """What several terms, given with their names, need together."""
     each = [need for _, need in needs]
@@ -183,6 +198,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         student_logits=any(need.student_logits for need in each),
         teacher_logits=any(need.teacher_logits for need in each),
         raw_teacher_logits=any(need.raw_teacher_logits for need in each),
+        teacher_members=any(need.teacher_members for need in each),
         sparse_teacher=all(need.sparse_teacher for need in each if need.teacher_logits),
         foreign_teacher=all(need.foreign_teacher for need in each if need.teacher_logits),
         labels=any(need.labels for need in each),

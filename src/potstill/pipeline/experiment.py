@@ -1,6 +1,6 @@
 """What a run is about, as objects: made from a recipe by `build`, or by hand in Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import final
@@ -19,7 +19,7 @@ from potstill.runtime.fast import Bounds
 from potstill.signals import Batch
 from potstill.store.codec import Codec
 from potstill.teachers import Combine, EstimatorTeacher, ViewAverage
-from potstill.train import OnPolicy, TrainSettings
+from potstill.train import GrowingTeacher, OnPolicy, TrainSettings
 
 ModelFactory = Callable[[int], nn.Module]
 
@@ -95,6 +95,7 @@ class TrainedTeacher:
     model: MadeModel
     learning: Learning
     label_map: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @final
@@ -107,6 +108,7 @@ class GivenTeacher:
     description: str
     module: nn.Module | None = None
     config: ModelConfig | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @final
@@ -119,20 +121,93 @@ class EstimatorSource:
     description: str
     key: str
     label_map: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """Which of several teachers each sample names. See `potstill.teachers.Routed`."""
+
+    choose: Callable[[Batch], torch.Tensor]
+    key: str
+    reads_raw: bool = False
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSource:
-    """Several teachers as one."""
+    """Several teachers as one.
+
+    Those that have `classes` know these of the student's classes alone, in that order; if the run
+    trains them, it does so on the samples of these classes.
+    """
 
     members: tuple["TrainedTeacher | GivenTeacher | EstimatorSource", ...]
     weights: tuple[float, ...] | None = None
     combine: Combine = Combine.PROBABILITIES
     confidence: bool = False
+    route: Route | None = None
 
 
-TeacherSource = TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource
+@final
+@dataclass(frozen=True, kw_only=True)
+class GrowingSource:
+    """A teacher that is made by the training it teaches: the student's average, or its peers.
+
+    Args:
+        make: a new one for a seed.
+        kept: what is left of it after the training, by role, in the order of its importance.
+        name: short, for tables.
+        description: one line.
+    """
+
+    make: Callable[[int], GrowingTeacher]
+    kept: Mapping[str, MadeModel]
+    name: str
+    description: str
+
+
+TeacherSource = (
+    TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource | GrowingSource
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A model between teacher and student: taught by the one before it, teaches the next.
+
+    Args:
+        role: its name in the run folder, the results and the report.
+        model: what is trained.
+        learning: how.
+        objective: what it minimises, with the one before as teacher.
+        seed: of its first weights and its training; not one of the students'.
+    """
+
+    role: str
+    model: MadeModel
+    learning: Learning
+    objective: Objective
+    seed: int = 1001
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """What stands between teacher and student.
+
+    Args:
+        links: in order; the last one teaches the student. Each is trained once, as the teacher is.
+        direct: students that the teacher teaches itself are trained too, for comparison.
+        together: the mean of the answers of all links and the student is measured too (the
+            ensemble of generations of Furlanello et al. 2018).
+    """
+
+    links: tuple[Link, ...] = ()
+    direct: bool = False
+    together: bool = False
 
 
 @final
@@ -269,6 +344,7 @@ class Experiment:
         bounds: how far `auto` may be from exact.
         track: loggers that figures are also sent to.
         sequences: the teacher writes texts that the distilled students learn on.
+        chain: models between teacher and student; `None` for none.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
     """
@@ -292,5 +368,6 @@ class Experiment:
     bounds: Bounds = field(default_factory=Bounds)
     track: tuple[str, ...] = ()
     sequences: Sequences | None = None
+    chain: Chain | None = None
     description: str = ""
     recipe: str = ""

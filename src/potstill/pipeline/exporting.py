@@ -215,16 +215,17 @@ def _sizes(
 ) -> dict[str, dict[str, int | None]]:
     sample = shop.experiment.data.example()
     sizes: dict[str, dict[str, int | None]] = {
-        role: _size([module], sample) for role, module in modules.items()
+        role: size_of([module], sample) for role, module in modules.items()
     }
     for role, module in modules.items():
         if isinstance(module, ReusedHead):
             sizes[role]["added_parameters"] = module.added_parameters
-    sizes["teacher"] = _size([m.cpu() for m in ready.modules], sample)
+    sizes["teacher"] = size_of([m.cpu() for m in ready.modules], sample)
     return sizes
 
 
-def _size(modules: list[nn.Module], sample: Tensor) -> dict[str, int | None]:
+def size_of(modules: list[nn.Module], sample: Tensor) -> dict[str, int | None]:
+    """Parameters, bytes and FLOPs of one sample, of all modules together."""
     if not modules:
         return {"parameters": None, "bytes": None, "flops": None}
     return {

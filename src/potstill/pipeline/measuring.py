@@ -20,6 +20,7 @@ from potstill.measure.quality import (
     token_calibration,
 )
 from potstill.measure.summary import summarise
+from potstill.pipeline.climbing import TOGETHER, others_of, together
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
@@ -59,21 +60,33 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
     for which, teacher in teachers.items():
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
         texts.write(which, "teacher_0", teacher)
-    for role in ("scratch", "distilled"):
-        for seed in shop.experiment.seeds:
+    e = shop.experiment
+    trained = [("scratch", e.student, e.seeds), ("distilled", e.student, e.seeds)]
+    others = others_of(e)
+    trained += [(other.role, other.model, other.seeds) for other in others]
+    lasting = {other.role for other in others if not other.has_epochs}
+    for role, model, seeds in trained:
+        for seed in seeds:
             known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
             for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
+                if role in lasting and which != "selected":
+                    continue
                 folder = shop.models(role, seed)
                 weights = hashlib.sha256((folder / file).read_bytes()).digest()
                 if weights not in known:
                     module = restored(
-                        shop.experiment.student, folder, num_outputs=shop.num_outputs, file=file
+                        model, folder, num_outputs=shop.num_outputs, file=file
                     ).to(device)
                     known[weights] = module, answers_of(module, test, task)
                 module, found[which][f"{role}_{seed}"] = known[weights]
                 texts.write(which, f"{role}_{seed}", module)
                 if exam is not None and which == "selected" and can_write(module):
                     answered[f"{role}_{seed}"] = exam.answers(module)
+    if e.chain is not None and e.chain.together:
+        for seed in e.seeds:
+            found["selected"][f"{TOGETHER}_{seed}"] = answers_of(
+                together(shop, e.chain, seed).to(device), test, task
+            )
     selected = found["selected"]
     _keep(shop, selected)
     texts.save(shop.folder / TEXTS)
@@ -87,6 +100,11 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         "agreement_gain": _agreement_gain(shop, selected),
         "per_class": _per_class(shop, selected),
     }
+
+
+def _roles(answers: Mapping[str, Answers]) -> list[str]:
+    """The three of every run, then the others in the order in which they came."""
+    return list(dict.fromkeys([*ROLES, *(name.rpartition("_")[0] for name in answers)]))
 
 
 def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
@@ -109,7 +127,7 @@ def _metrics(
 ) -> dict[str, object]:
     """The task's metrics, and further ones by model, of every role."""
     found: dict[str, object] = {}
-    for role in ROLES:
+    for role in _roles(answers):
         scores = [
             {**score(a, shop.experiment.task), **more.get(name, {})}
             for name, a in answers.items()
@@ -125,7 +143,7 @@ def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, ob
     if kind in ("regression", "embedding"):
         return {}
     found: dict[str, object] = {}
-    for role in ROLES:
+    for role in _roles(answers):
         errors = [_calibration_error(a, kind) for a in _of(role, answers)]
         found[role] = {"ece": summarise(errors)}
     return found
@@ -147,7 +165,8 @@ def _agreement(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, obje
                 for a in _of(role, answers)
             ]
         )
-        for role in ("scratch", "distilled")
+        for role in _roles(answers)
+        if role != "teacher"
     }
 
 

@@ -2,16 +2,24 @@
 
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import final
 
 from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
-from potstill.pipeline.experiment import Experiment, Learning, MadeModel
+from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, stand_ins
+from potstill.pipeline.experiment import (
+    Experiment,
+    GrowingSource,
+    Learning,
+    MadeModel,
+    TrainedTeacher,
+)
 from potstill.pipeline.exporting import export_models
 from potstill.pipeline.inheriting import heir
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
@@ -31,7 +39,7 @@ from potstill.runtime.environment import describe_environment
 from potstill.runtime.files import write_json, write_text
 from potstill.train.evaluate import answers_of, score
 from potstill.train.handshake import shake_hands
-from potstill.train.pace import Pace
+from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.progress import Progress
 from potstill.train.replaced import undrawn
 
@@ -88,18 +96,11 @@ class Pipeline:
 
     def _stages(self, shop: Workshop) -> None:
         self._rehearse(shop)
-        ready = get_teacher(shop)
-        ready.teacher.to(shop.runtime.device)
-        if self._experiment.task.truth_from_teacher:
-            refer_to(shop, ready.teacher)
-        self._check_fit(shop, ready.teacher)
-        self._rewrite(shop, ready)
-        source = source_of_answers(shop, ready.teacher)
-        pace = self._pace(shop, ready.teacher)
-        self._students(shop, "scratch", None, pace, self._experiment.student)
-        self._check_teacher(shop, ready)
-        self._students(shop, "distilled", source, pace, heir(self._experiment.student, ready))
-        keys = [*self._keys(shop, ready), source.key]
+        if isinstance(self._experiment.teacher, GrowingSource):
+            ready, source_key = self._taught_by_a_growing_one(shop, self._experiment.teacher)
+        else:
+            ready, source_key = self._taught_in_turn(shop)
+        keys = [*self._keys(shop, ready), source_key]
         measured = measure_quality(shop, ready, keys)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
         results = gather(shop, ready, measured, exported, self._command)
@@ -110,6 +111,40 @@ class Pipeline:
         shop.ledger.keep_only(shop.stages)
         write_report(self._folder)
 
+    def _taught_in_turn(self, shop: Workshop) -> tuple[Ready, str]:
+        """The teacher, perhaps models between, the students."""
+        ready = get_teacher(shop)
+        ready.teacher.to(shop.runtime.device)
+        if self._experiment.task.truth_from_teacher:
+            refer_to(shop, ready.teacher)
+        self._check_fit(shop, ready.teacher)
+        self._rewrite(shop, ready)
+        chain = self._experiment.chain
+        source = None if chain is not None else source_of_answers(shop, ready.teacher)
+        pace = self._pace(shop, ready.teacher)
+        self._students(shop, "scratch", None, pace)
+        self._check_teacher(shop, ready)
+        if source is None:
+            source = source_of_answers(shop, climb(shop, ready).teacher)
+        if chain is not None and chain.direct:
+            self._students(shop, DIRECT, Source(teacher=ready.teacher), pace)
+        learner = heir(self._experiment.student, ready)
+        self._students(shop, "distilled", source, pace, student=learner)
+        return ready, source.key
+
+    def _taught_by_a_growing_one(self, shop: Workshop, growing: GrowingSource) -> tuple[Ready, str]:
+        """Students whose teacher is made by their own training, which is asked about nothing."""
+        e = self._experiment
+        check_growing(shop, growing)
+        self._students(shop, "scratch", None, lambda: EXACT_PACE)
+        for seed in e.seeds:
+            teacher = growing.make(seed)
+            source = Source(teacher=teacher)
+            self._students(
+                shop, "distilled", source, lambda: EXACT_PACE, seeds=(seed,), kept=growing.kept
+            )
+        return grown(shop, growing), growing.make(e.seeds[0]).fingerprint()
+
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""
         self._experiment = shop.experiment = with_texts(shop, ready)
@@ -119,6 +154,7 @@ class Pipeline:
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
         student += tuple(part for part in (e.on_policy, e.sequences) if part is not None)
+        student += (e.chain,) if e.chain is not None else ()
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -127,13 +163,26 @@ class Pipeline:
 
     def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
         """The whole handshake, teacher and projectors included, before the students train."""
-        self._shake(shop, self._experiment.objective, teacher)
+        e, chain, last = self._experiment, self._experiment.chain, teacher
+        for link, above, below in stand_ins(e, teacher):
+            self._shake(shop, link.objective, above, model=link.model)
+            last = below.to(shop.runtime.device)
+        self._shake(shop, e.objective, last)
+        if chain is not None and chain.direct:
+            self._shake(shop, e.objective, teacher)
 
-    def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> None:
+    def _shake(
+        self,
+        shop: Workshop,
+        objective: Objective,
+        teacher: Teacher | None,
+        *,
+        model: MadeModel | None = None,
+    ) -> None:
         e = self._experiment
         raw = teacher is not None and teacher.reads_raw
         feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
-        student = e.student.make(0).to(shop.runtime.device)
+        student = (model or e.student).make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
         shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
 
@@ -164,7 +213,10 @@ class Pipeline:
         role: str,
         source: Source | None,
         pace: Callable[[], Pace],
-        student: MadeModel,
+        *,
+        student: MadeModel | None = None,
+        seeds: tuple[int, ...] | None = None,
+        kept: Mapping[str, MadeModel] = MappingProxyType({}),
     ) -> None:
         e = self._experiment
         samples, learning, written_by = e.data.train, e.learning, ""
@@ -177,13 +229,13 @@ class Pipeline:
         elif e.data.transfer is not None:
             all_samples = len(samples) + len(e.data.transfer)
             learning = _as_long(learning, mine=len(samples), theirs=all_samples)
-        for seed in e.seeds:
+        for seed in e.seeds if seeds is None else seeds:
             train(
                 shop,
                 Assigned(
                     role=role,
                     seed=seed,
-                    model=student,
+                    model=student or e.student,
                     learning=learning,
                     samples=samples,
                     objective=self._scratch_objective() if source is None else e.objective,
@@ -191,12 +243,16 @@ class Pipeline:
                     views=None if source is None else source.views,
                     on_policy=None if source is None else e.on_policy,
                     written_by=written_by,
+                    kept=kept,
                     pace=pace,
                 ),
             )
 
     def _check_teacher(self, shop: Workshop, ready: Ready) -> None:
         """Say loudly, before the distillation budget is spent, that a teacher is no better."""
+        if isinstance(self._experiment.teacher, TrainedTeacher):
+            if self._experiment.teacher.model.key == self._experiment.student.key:
+                return  # born again: it is meant to be no better
         task, outcome = self._experiment.task, shop.ledger.outcome
         validation = shop.feed(shop.experiment.data.validation)
         taught = score(answers_of(ready.teacher, validation, task), task)[task.primary]

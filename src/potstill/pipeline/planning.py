@@ -13,11 +13,14 @@ from potstill.data.samples import DataSet
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.size import flops, num_parameters, weight_bytes
+from potstill.pipeline.climbing import stand_ins
+from potstill.pipeline.combining import combined, of_classes
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
     Experiment,
     GivenTeacher,
+    GrowingSource,
     Learning,
     MadeModel,
     TeacherSource,
@@ -28,7 +31,7 @@ from potstill.pipeline.token_planning import activation_bytes, token_notes
 from potstill.pipeline.tokenising import vocabulary_report
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
-from potstill.teachers import Ensemble, ModuleTeacher, Relabelled
+from potstill.teachers import ModuleTeacher, Relabelled
 from potstill.train import Distiller
 from potstill.train.handshake import shake_hands
 
@@ -100,10 +103,15 @@ def make_plan(experiment: Experiment) -> Plan:
     trainings = [
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
-    mine = (experiment.student, experiment.learning)
+    mine = (experiment.student, experiment.learning, experiment.data)
+    for link, above, teacher in stand_ins(experiment, teacher):
+        models.append(_sizes(link.role, link.model.description, [link.model.make(0)], experiment))
+        one = (link.model, link.learning, experiment.data)
+        taught = _timed(experiment, runtime, one, link.objective, above)
+        trainings.append(replace(taught, role=link.role))
     pairing = (
         _distiller(experiment, runtime, mine, experiment.objective, teacher)
-        .prepare(_feed(experiment, experiment.learning, teacher).batch(0, 0))
+        .prepare(_feed(mine, teacher).batch(0, 0))
         .pairing
     )
     for role, objective, source in (
@@ -136,7 +144,7 @@ def make_plan(experiment: Experiment) -> Plan:
                 experiment,
                 student=student,
                 teachers=_modules(experiment),
-                batch=_feed(experiment, experiment.learning, None).batch(0, 0),
+                batch=_feed(mine, None).batch(0, 0),
                 step_ms=(without, taught),
             ),
             *([] if words is None else words.lines()),
@@ -223,7 +231,7 @@ def _from_store(
     return [label, scratch, taught]
 
 
-Learned = tuple[MadeModel, Learning]
+Learned = tuple[MadeModel, Learning, DataSet]
 
 
 def _teacher(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[Learned]]:
@@ -238,18 +246,18 @@ def _parts(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[Le
     source = experiment.teacher
     if isinstance(source, EnsembleSource):
         parts = [_member(experiment, member) for member in source.members]
-        teacher: Teacher = Ensemble(
-            [p[1] for p in parts],
-            weights=source.weights,
-            combine=source.combine,
-            confidence=source.confidence,
-            multi_label=experiment.task.kind == "multi_label",
-        )
+        teacher = combined(source, [p[1] for p in parts], experiment.data, experiment.task)
         return (
             [p[0] for p in parts],
             teacher,
             [learned for p in parts for learned in p[2]],
         )
+    if isinstance(source, GrowingSource):
+        kept = [
+            _sizes(role, model.description, [model.make(0)], experiment)
+            for role, model in source.kept.items()
+        ]
+        return kept, source.make(experiment.seeds[0]), []
     sizes, teacher, learned = _member(experiment, source)
     return [sizes], teacher, learned
 
@@ -258,20 +266,22 @@ def _member(
     experiment: Experiment, source: TeacherSource
 ) -> tuple[PlannedModel, Teacher, list[Learned]]:
     match source:
-        case TrainedTeacher(model=made, learning=learning, label_map=label_map):
+        case TrainedTeacher(model=made, learning=learning, label_map=label_map, classes=classes):
             module = made.make(0)
             teacher: Teacher = ModuleTeacher(module, experiment.task)
             if label_map is not None:
                 teacher = Relabelled(teacher, label_map)
+            data = of_classes(experiment.data, classes)
             sizes = _sizes("teacher", made.description, [module], experiment)
-            return sizes, teacher, [(made, learning)]
+            return sizes, teacher, [(made, learning, data)]
         case GivenTeacher(teacher=given, module=inner, description=text):
             modules = [] if inner is None else [inner]
             return _sizes("teacher", text, modules, experiment), given, []
-        case EstimatorSource(fit=fit, description=text):
-            return _sizes("teacher", text, [], experiment), fit(experiment.data), []
-        case EnsembleSource():
-            raise AssertionError("ensembles do not nest")
+        case EstimatorSource(fit=fit, description=text, classes=classes):
+            fitted = fit(of_classes(experiment.data, classes))
+            return _sizes("teacher", text, [], experiment), fitted, []
+        case EnsembleSource() | GrowingSource():
+            raise AssertionError("ensembles do not nest, and what grows is planned apart")
 
 
 def _sizes(
@@ -291,8 +301,8 @@ def _sizes(
     )
 
 
-def _feed(experiment: Experiment, learning: Learning, teacher: Teacher | None) -> Feed:
-    data = experiment.data
+def _feed(learned: Learned, teacher: Teacher | None) -> Feed:
+    _, learning, data = learned
     raw = teacher is not None and teacher.reads_raw
     return learning.feed(data.train, data, seed=0, device="cpu", raw=raw)
 
@@ -304,7 +314,7 @@ def _distiller(
     objective: Objective,
     teacher: Teacher | None,
 ) -> Distiller:
-    made, learning = learned
+    made, learning, _ = learned
     return Distiller(
         made.make(0),
         teacher,
@@ -323,8 +333,8 @@ def _timed(
     teacher: Teacher | None,
 ) -> PlannedTraining:
     """Median time of some steps after a first one, within about a second."""
-    _, learning = learned
-    feed = _feed(experiment, learning, teacher)
+    learning = learned[1]
+    feed = _feed(learned, teacher)
     distiller = _distiller(experiment, runtime, learned, objective, teacher)
     distiller.step(feed.batch(0, 0).to(runtime.device))
     times: list[float] = []

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import cast
 
 from potstill.measure.verdict import Trade, judge, ratio
+from potstill.pipeline.climbing import chain_of
+from potstill.pipeline.other_results import other_models
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Task
@@ -19,6 +21,7 @@ def gather(
     experiment, data = shop.experiment, shop.experiment.data
     models = {role: _model(shop, ready, role, measured, exported) for role in
               ("teacher", "scratch", "distilled")}  # fmt: skip
+    models |= other_models(shop, measured)
     return {
         "name": experiment.name,
         "description": experiment.description,
@@ -29,6 +32,7 @@ def gather(
         "higher_is_better": _judged_by(experiment.task)[1],
         "seeds": list(experiment.seeds),
         "models": models,
+        "chain": chain_of(experiment),
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
         "store": shop.store,

@@ -18,6 +18,7 @@ from potstill.store import StoreKey
 from potstill.store.codec import Codec
 from potstill.store.codecs import DenseLogits, FloatTensor, Vocabulary
 from potstill.store.labelling import FEATURES, LOGITS
+from potstill.train import GrowingTeacher
 
 OWN = "store"
 """Where a run keeps its store, in its folder."""
@@ -133,6 +134,10 @@ def _weighed(found: Decision, where: Path) -> Decision:
 def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     """Why a store cannot serve this experiment at all, if so."""
     learning, needs = experiment.learning, experiment.objective.needs()
+    if isinstance(teacher, GrowingTeacher):
+        return "the teacher changes at every step, with the student."
+    if needs.teacher_members:
+        return "a store keeps what several teachers say together, and a term wants each of them."
     if experiment.on_policy is not None:
         return (
             "the student writes some of the samples itself at every step, which no store holds; "

@@ -2,23 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from torch import nn
 
 from potstill.losses.objective import objective_of
 from potstill.measure.energy import metered
 from potstill.pipeline.asking import keep_answers
+from potstill.pipeline.combining import combined, described, of_classes
 from potstill.pipeline.experiment import (
     EnsembleSource,
     EstimatorSource,
     GivenTeacher,
+    GrowingSource,
     MadeModel,
     TrainedTeacher,
 )
 from potstill.pipeline.training import BEST, LAST, Assigned, restored, train
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
-from potstill.teachers import Ensemble, EstimatorTeacher, ModuleTeacher, Relabelled
+from potstill.teachers import EstimatorTeacher, ModuleTeacher, Relabelled
 from potstill.train.pace import Pace
 
 
@@ -49,6 +52,7 @@ class Ready:
 def get_teacher(shop: Workshop) -> Ready:
     """The run's teacher; trains what is not trained yet."""
     source = shop.experiment.teacher
+    assert not isinstance(source, GrowingSource), "which is not ready before the students are"
     if isinstance(source, EnsembleSource):
         return _looking(shop, _ensemble(shop, source))
     return _looking(shop, _single(shop, source, number=0))
@@ -87,7 +91,7 @@ def _single(
 def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
     experiment = shop.experiment
     objective = objective_of(experiment.task.default_objective())
-    learning, data = source.learning, experiment.data
+    learning, data = source.learning, of_classes(experiment.data, source.classes)
 
     def pace() -> Pace:
         return shop.hastening.pace(
@@ -106,21 +110,40 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
             seed=number,
             model=source.model,
             learning=source.learning,
-            samples=experiment.data.train,
+            samples=data.train,
             objective=objective,
             pace=pace,
+            data=data,
         ),
     )
-    module, other = _modules(shop, source.model, number)
-    return Ready(
-        teacher=_mapped(ModuleTeacher(module, experiment.task), source.label_map),
-        name=source.model.name,
-        description=source.model.description,
+    module, other = _modules(shop, source.model, number, outputs=data.num_outputs)
+    return ready_from(
+        outcome,
+        source.model,
+        _mapped(ModuleTeacher(module, experiment.task), source.label_map),
         modules=(module,),
         other={
             name: _mapped(ModuleTeacher(each, experiment.task), source.label_map)
             for name, each in other.items()
         },
+    )
+
+
+def ready_from(
+    outcome: Mapping[str, object],
+    model: MadeModel,
+    teacher: Teacher,
+    *,
+    modules: tuple[nn.Module, ...],
+    other: Mapping[str, Teacher] = MappingProxyType({}),
+) -> Ready:
+    """A teacher that was trained in a stage, with what its training took."""
+    return Ready(
+        teacher=teacher,
+        name=model.name,
+        description=model.description,
+        modules=modules,
+        other=other,
         seconds=_number(outcome["seconds"]),
         energy_wh=_number(outcome["energy_wh"]),
         co2_g=_number(outcome["co2_g"]),
@@ -130,9 +153,9 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
 
 
 def _modules(
-    shop: Workshop, model: MadeModel, number: int
+    shop: Workshop, model: MadeModel, number: int, *, outputs: int
 ) -> tuple[nn.Module, dict[str, nn.Module]]:
-    folder, outputs = shop.models("teacher", number), shop.num_outputs
+    folder = shop.models("teacher", number)
     other = {
         name: restored(model, folder, num_outputs=outputs, file=file)
         for name, file in (("last", LAST), ("best", BEST))
@@ -146,14 +169,14 @@ def _fitted(shop: Workshop, source: EstimatorSource, number: int) -> Ready:
 
     def fit() -> dict[str, object]:
         with metered("teacher", enabled=measuring.energy, country=measuring.country) as meter:
-            made.append(source.fit(shop.experiment.data))
+            made.append(source.fit(of_classes(shop.experiment.data, source.classes)))
         return {"seconds": meter.seconds, "energy_wh": meter.energy_wh, "co2_g": meter.co2_g}
 
     outcome = shop.run(
-        f"teacher/{number}", depends_on=shop.key("teacher", number, source.key), files=(), work=fit
+        f"teacher/{number}", depends_on=shop.key("teacher", number, *_known(source)), files=(), work=fit
     )
     # fitted again when the stage is done: seconds, and nothing is unpickled from the run folder
-    teacher = made[0] if made else source.fit(shop.experiment.data)
+    teacher = made[0] if made else source.fit(of_classes(shop.experiment.data, source.classes))
     return Ready(
         teacher=_mapped(teacher, source.label_map),
         name=source.name,
@@ -165,20 +188,18 @@ def _fitted(shop: Workshop, source: EstimatorSource, number: int) -> Ready:
     )
 
 
+def _known(source: EstimatorSource) -> list[str]:
+    return [source.key] if source.classes is None else [source.key, str(source.classes)]
+
+
 def _ensemble(shop: Workshop, source: EnsembleSource) -> Ready:
     members = [_single(shop, member, number=i) for i, member in enumerate(source.members)]
-    teacher = Ensemble(
-        [m.teacher for m in members],
-        weights=source.weights,
-        combine=source.combine,
-        confidence=source.confidence,
-        multi_label=shop.experiment.task.kind == "multi_label",
-    )
-    names = ", ".join(m.name for m in members)
+    e = shop.experiment
+    teacher = combined(source, [m.teacher for m in members], e.data, e.task)
     return Ready(
         teacher=teacher,
         name=f"ensemble of {len(members)}",
-        description=f"mean of {source.combine} of {names}",
+        description=described(source, [m.name for m in members]),
         modules=tuple(module for m in members for module in m.modules),
         seconds=_total([m.seconds for m in members]),
         energy_wh=_total([m.energy_wh for m in members]),

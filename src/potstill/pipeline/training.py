@@ -1,13 +1,13 @@
 """Stages that train: a teacher, the scratch students, the distilled students."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
 from torch import nn
 
-from potstill.data.samples import Samples
+from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
 from potstill.measure.energy import metered
 from potstill.models import save_model
@@ -17,7 +17,7 @@ from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.pipeline.fitting import Fitting, fit
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
-from potstill.train import Distiller, Fit, OnPolicy, Select
+from potstill.train import Distiller, Fit, GrowingTeacher, OnPolicy, Select
 from potstill.train.pace import EXACT_PACE, Pace
 
 SELECTED = "model.safetensors"
@@ -39,6 +39,8 @@ class Assigned:
     on_policy: OnPolicy | None = None
     views: int | None = None  # how many are rotated through, for a stored teacher
     written_by: str = ""  # who wrote the texts to be learnt, if they are not the data's
+    data: DataSet | None = None  # what is validated on, if not the experiment's
+    kept: Mapping[str, MadeModel] = field(default_factory=dict)  # of a teacher that grows, by role
 
     @property
     def stage(self) -> str:
@@ -63,10 +65,13 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
         parts = (*parts, task.on_policy)
     if task.written_by:
         parts = (*parts, task.written_by)
+    if task.kept:
+        parts = (*parts, *(f"{role} {model.key}" for role, model in task.kept.items()))
+    files = [folder / name for name in (SELECTED, LAST, BEST)]
     return shop.run(
         task.stage,
         depends_on=shop.key(task.role, task.seed, *parts),
-        files=[folder / name for name in (SELECTED, LAST, BEST)],
+        files=files + [shop.models(role, task.seed) / SELECTED for role in task.kept],
         work=lambda: (_fit if task.model.fitted else _train)(shop, task, folder),
     )
 
@@ -97,6 +102,7 @@ def _fit(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
 
 def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
     experiment = shop.experiment
+    data = task.data or experiment.data
     distiller = Distiller(
         task.model.make(task.seed),
         task.teacher,
@@ -109,7 +115,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
     )
     feed = task.learning.feed(
         task.samples,
-        experiment.data,
+        data,
         seed=task.seed,
         device=shop.runtime.device,
         raw=task.teacher is not None and task.teacher.reads_raw,
@@ -122,13 +128,16 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
     with metered(task.stage, enabled=measuring.energy, country=measuring.country) as meter:
         fit = distiller.fit(
             feed,
-            shop.feed(experiment.data.validation),
+            shop.feed(data.validation),
             seed=task.seed,
             role=task.role,
             folder=shop.folder,
             progress=shop.progress,
         )
     _save(fit, task.model, folder)
+    if isinstance(task.teacher, GrowingTeacher):
+        for role, module in task.teacher.modules.items():
+            _write(module.cpu().eval(), task.kept[role], shop.models(role, task.seed))
     (shop.folder / "checkpoints" / f"{task.role}-{task.seed}.pt").unlink(missing_ok=True)
     return _outcome(fit, task, meter.energy_wh, meter.co2_g, experiment.task.primary)
 
@@ -162,10 +171,14 @@ def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
         student.load_state_dict(weights)
         write_weights(student, folder / name)
     student.load_state_dict(selected)
+    _write(student, model, folder)
+
+
+def _write(module: nn.Module, model: MadeModel, folder: Path) -> None:
     if model.config is not None:
-        save_model(student, model.config, folder)
+        save_model(module, model.config, folder)
     else:
-        write_weights(student, folder / SELECTED)
+        write_weights(module, folder / SELECTED)
 
 
 def restored(

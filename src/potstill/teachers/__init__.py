@@ -12,12 +12,15 @@ from potstill.teachers.function import FunctionTeacher
 from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
+from potstill.teachers.routed import Routed
 from potstill.teachers.stored import StoredTeacher
+from potstill.teachers.union import ClassUnion, Share
 from potstill.teachers.views import ViewAverage
 
 __all__ = [
     "AdapterOffTeacher",
     "ApiTeacher",
+    "ClassUnion",
     "Combine",
     "CrossTokenizer",
     "Ensemble",
@@ -26,6 +29,8 @@ __all__ = [
     "ModuleTeacher",
     "OnnxTeacher",
     "Relabelled",
+    "Routed",
+    "Share",
     "StoredTeacher",
     "ViewAverage",
 ]

@@ -1,6 +1,5 @@
 """Several teachers as one."""
 
-import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Self, final
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor
 
 from potstill.errors import HandshakeError
+from potstill.functional.uncertainty import relative_entropy
 from potstill.protocols import LogitKind, Offers, Teacher
-from potstill.signals import Batch, LazyLogits, Logits, Signals
+from potstill.signals import Batch, LazyLogits, Logits, MemberLogits, Signals
 from potstill.teachers.fingerprints import digest
 
 
@@ -35,9 +35,9 @@ class Ensemble(Teacher):
         weights: one positive number a teacher; equal if left out. They are normalised to sum 1.
         combine: see above.
         confidence: weigh each sample's answers by how sure each member is of them: $w_{ik} \propto
-            w_k\,(1 - H(p_{ik}) / \log C)$, where $H$ is the entropy of the member's answer
-            (cf. Zhang, Chen, Wang 2022, arXiv:2201.00007, who take the cross entropy to labels;
-            the entropy needs none).
+            w_k\,(1 - H(p_{ik}) / \log C)$, where $H$ is the entropy of the member's answer.
+            Weights by the cross entropy to labels (Zhang, Chen, Wang 2022, arXiv:2201.00007) are
+            in the term `members_kd`: a teacher that is measured must not see labels.
         multi_label: answers are independent sigmoids.
     """
 
@@ -93,7 +93,11 @@ class Ensemble(Teacher):
                 f"The teachers of an ensemble have {sorted(c for c in classes if c)} classes; "
                 "give each a label map so that the numbers agree."
             )
-        return Offers(logits=self._kind(members), num_classes=next(iter(classes), None))
+        return Offers(
+            logits=self._kind(members),
+            num_classes=next(iter(classes), None),
+            members=len(members),
+        )
 
     def _kind(self, members: Sequence[Offers]) -> LogitKind:
         if self._values:
@@ -124,15 +128,19 @@ class Ensemble(Teacher):
             )
         answers_KNC = torch.stack([a.float() for a in answers])
         weights_KN1 = self._sample_weights(answers_KNC)
-        return Signals(logits=Logits(self._mean(answers_KNC, weights_KN1)))
+        members = tuple(
+            MemberLogits(answer_NC, weight=weight)
+            for answer_NC, weight in zip(answers_KNC, self._weights, strict=True)
+        )
+        return Signals(logits=Logits(self._mean(answers_KNC, weights_KN1)), members=members)
 
     def _sample_weights(self, answers_KNC: Tensor) -> Tensor:
         self._weights_K11 = self._weights_K11.to(answers_KNC.device)  # moves once
         weights = self._weights_K11.expand(-1, answers_KNC.shape[1], 1)
         if not self._confidence or self._values:
             return weights
-        sure = (1 - _relative_entropy(answers_KNC, self._multi_label)).clamp_min(1e-6)
-        weighted = weights * sure
+        unsure_KN = relative_entropy(answers_KNC, multi_label=self._multi_label)
+        weighted = weights * (1 - unsure_KN).clamp_min(1e-6)[:, :, None]
         return weighted / weighted.sum(0, keepdim=True)
 
     def _mean(self, answers_KNC: Tensor, weights_KN1: Tensor) -> Tensor:
@@ -154,14 +162,3 @@ def _dense(signals: Signals) -> Tensor:
     if not isinstance(signals.logits, Logits | LazyLogits):
         raise HandshakeError("Every teacher of an ensemble must give logits of all classes.")
     return signals.logits.dense()
-
-
-def _relative_entropy(answers_KNC: Tensor, multi_label: bool) -> Tensor:
-    """`[K, N, 1]`, entropy over its maximum: 0 is certain, 1 is uniform."""
-    if multi_label:
-        p = answers_KNC.sigmoid()
-        each = torch.special.entr(p) + torch.special.entr(1 - p)
-        return torch.as_tensor(each.mean(-1, keepdim=True) / math.log(2))
-    p = answers_KNC.softmax(-1)
-    total = torch.special.entr(p).sum(-1, keepdim=True)
-    return torch.as_tensor(total / math.log(max(p.shape[-1], 2)))

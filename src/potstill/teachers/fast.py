@@ -33,6 +33,8 @@ from potstill.teachers.fingerprints import bytes_of, digest
 from potstill.teachers.module import ModuleTeacher
 from potstill.teachers.onnx import OnnxTeacher
 from potstill.teachers.relabelled import Relabelled
+from potstill.teachers.routed import Routed
+from potstill.teachers.union import ClassUnion
 from potstill.teachers.views import ViewAverage
 
 Answer = Callable[[Batch, Sequence[str]], Signals]
@@ -116,7 +118,7 @@ def hasten(teacher: Teacher, request: Request) -> tuple[Teacher, tuple[Choice, .
         case Relabelled() | ViewAverage():
             inner, choices = hasten(teacher.inner, request)
             return (teacher.around(inner) if inner is not teacher.inner else teacher), choices
-        case Ensemble():
+        case Ensemble() | ClassUnion() | Routed():
             return _members(teacher, request)
         case _:
             return teacher, ()
@@ -140,7 +142,7 @@ def _rebuilt(teacher: Teacher, request: Request, left: Mapping[str, str]) -> Tea
         case Relabelled() | ViewAverage():
             inner = _rebuilt(teacher.inner, request, left)
             return teacher if inner is teacher.inner else teacher.around(inner)
-        case Ensemble():
+        case Ensemble() | ClassUnion() | Routed():
             return teacher.of([_rebuilt(t, r, left) for t, r in _named(teacher, request)])
         case _:
             return teacher
@@ -169,20 +171,20 @@ def exact_of(teacher: Teacher) -> Teacher:
             return teacher.exact
         case Relabelled() | ViewAverage():
             return teacher.around(exact_of(teacher.inner))
-        case Ensemble():
+        case Ensemble() | ClassUnion() | Routed():
             return teacher.of([exact_of(member) for member in teacher.members])
         case _:
             return teacher
 
 
-def _named(teacher: Ensemble, request: Request) -> list[tuple[Teacher, Request]]:
+def _named(teacher: Ensemble | ClassUnion | Routed, request: Request) -> list[tuple[Teacher, Request]]:
     return [
         (member, replace(request, layers=(), name=f"{request.name}, member {number}"))
         for number, member in enumerate(teacher.members, start=1)
     ]
 
 
-def _members(teacher: Ensemble, request: Request) -> tuple[Teacher, tuple[Choice, ...]]:
+def _members(teacher: Ensemble | ClassUnion | Routed, request: Request) -> tuple[Teacher, tuple[Choice, ...]]:
     done = [hasten(member, each) for member, each in _named(teacher, request)]
     choices = tuple(choice for _, made in done for choice in made)
     return teacher.of([member for member, _ in done]), choices

@@ -2,6 +2,9 @@
 
 from potstill.train.batches import Batches, TensorBatches
 from potstill.train.distiller import Distiller, Fit
+from potstill.train.growing import GrowingTeacher
+from potstill.train.mean_teacher import MeanTeacher
+from potstill.train.mutual import Peers
 from potstill.train.on_policy import OnPolicy
 from potstill.train.replay import Replay
 from potstill.train.rollout import Rollout
@@ -11,8 +14,11 @@ __all__ = [
     "Batches",
     "Distiller",
     "Fit",
+    "GrowingTeacher",
+    "MeanTeacher",
     "OnPolicy",
     "OptimizerName",
+    "Peers",
     "Replay",
     "Rollout",
     "ScheduleName",

@@ -20,17 +20,21 @@ class MovingAverage:
     Args:
         student: what is averaged.
         decay: between 0 and 1.
+        warm: begin as the plain mean of all weights so far, `1 - 1 / updates`, until that is
+            slower than `decay`.
     """
 
-    def __init__(self, student: nn.Module, *, decay: float) -> None:
+    def __init__(self, student: nn.Module, *, decay: float, warm: bool = False) -> None:
         self.module = deepcopy(student)
-        self._decay, self._updates = decay, 0
+        self._decay, self._warm, self._updates = decay, warm, 0
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """Take in the weights after a step."""
         mine, new = self.module.state_dict(), student.state_dict()
         share = 1.0 if self._updates == 0 else 1.0 - self._decay
+        if self._warm:
+            share = max(share, 1.0 / (self._updates + 1))
         for name, average in mine.items():
             if share == 1.0 or not average.is_floating_point():
                 average.copy_(new[name])

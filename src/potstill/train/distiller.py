@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.average import MovingAverage
 from potstill.train.batches import Batches
+from potstill.train.growing import GrowingTeacher, State
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.lesson import Assignment, Lesson
 from potstill.train.pace import EXACT_PACE, Pace
@@ -126,6 +127,8 @@ class Distiller:
         self.student.to(device)
         if self.teacher is not None:
             self.teacher.to(device)
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.join(self, batch)
         agreement = shake_hands(
             self.student,
             self.teacher,
@@ -154,6 +157,8 @@ class Distiller:
         self._rate = rate_at(self.settings, total)
         if self.rollout is not None:
             self.rollout.plan_steps(total)
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.plan_steps(total)
 
     def rehearse(self, train: Batches) -> None:
         """Let the parts learn that are to know the teacher before the student does.
@@ -199,6 +204,8 @@ class Distiller:
         if self.ema is not None:
             self.ema.update(self.student)
         self.steps_done += 1
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.grow(batch)
         return figures
 
     def gradients(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -261,7 +268,10 @@ class Distiller:
         return self.runtime.sum_across_ranks(mine)
 
     def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
-        loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
+        trust = 1.0
+        if isinstance(self.teacher, GrowingTeacher):
+            trust = self.teacher.trust(self.steps_done)
+        loss, terms = self.module(Assignment(batch, self._teach(batch), counts, trust))
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}
 
@@ -270,6 +280,32 @@ class Distiller:
             return _SILENCE
         with self.runtime.autocast():
             return self.teacher.signals(batch, layers=self._layers)
+
+    # Stopping and going on
+
+    def state(self) -> State:
+        """All that the next step depends on, for a checkpoint."""
+        teacher = self.teacher
+        return {
+            "lesson": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state(),
+            "steps": self.steps_done,
+            "rollout": None if self.rollout is None else self.rollout.state(),
+            "teacher": teacher.state() if isinstance(teacher, GrowingTeacher) else None,
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from what `state` gave; after `prepare`."""
+        self.module.load_state_dict(cast("dict[str, Tensor]", state["lesson"]))
+        self.optimizer.load_state_dict(cast("State", state["optimizer"]))
+        if self.ema is not None:
+            self.ema.load(cast("State", state["ema"]))
+        if self.rollout is not None:
+            self.rollout.load(cast("State", state["rollout"]))
+        if isinstance(self.teacher, GrowingTeacher):
+            self.teacher.load(cast("State", state["teacher"]))
+        self.steps_done = cast("int", state["steps"])
 
     # The whole training
 

@@ -11,6 +11,7 @@ from potstill.errors import HandshakeError, PotstillError
 from potstill.features.taps import known_layers
 from potstill.losses import DivergenceTerm, Objective
 from potstill.losses.divergence import wrong_for
+from potstill.losses.objective import needs_teacher
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
 from potstill.signals import Batch, Signals, SparseLogits
 
@@ -78,11 +79,15 @@ def _on_paper(
 
 
 def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
-    wants = needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers
     if offered is None:
-        if wants:
+        if needs_teacher(needs):
             yield "it needs a teacher and none was given. Give one, or leave the term out."
         return
+    if needs.teacher_members and not offered.members:
+        yield (
+            "it needs the answers of several teachers, and this is one. Give an ensemble that is "
+            "asked live (`store: off`), or use kd."
+        )
     if needs.teacher_logits and offered.logits is None:
         yield "it needs the teacher's logits, and this teacher gives none."
     if needs.teacher_logits and not needs.sparse_teacher and offered.logits is LogitKind.SPARSE:

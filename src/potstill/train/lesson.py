@@ -18,14 +18,21 @@ from potstill.train.pace import EXACT_PACE, Pace
 
 @final
 class Assignment:
-    """A batch with the teacher's signals. Not a dataclass: wrappers must hand it on untouched."""
+    """A batch with the teacher's signals. Not a dataclass: wrappers must hand it on untouched.
 
-    __slots__ = ("batch", "counts", "teacher")
+    `trust` is what terms that need the teacher are multiplied with.
+    """
+
+    __slots__ = ("batch", "counts", "teacher", "trust")
 
     def __init__(
-        self, batch: Batch, teacher: Signals, counts: tuple[Tensor | int, ...] | None
+        self,
+        batch: Batch,
+        teacher: Signals,
+        counts: tuple[Tensor | int, ...] | None,
+        trust: float = 1.0,
     ) -> None:
-        self.batch, self.teacher, self.counts = batch, teacher, counts
+        self.batch, self.teacher, self.counts, self.trust = batch, teacher, counts, trust
 
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -83,7 +90,10 @@ class Lesson(nn.Module):
         return self._evaluate(assignment)
 
     def _evaluate(self, assignment: Assignment) -> Loss:
-        value = self._objective(
+        objective = self._objective
+        if assignment.trust != 1.0:
+            objective = objective.trusting(assignment.trust)
+        value = objective(
             self.signals(assignment.batch),
             assignment.teacher,
             replace(self._task.target(assignment.batch), chance=assignment.batch.chance),

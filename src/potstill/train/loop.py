@@ -220,19 +220,15 @@ class Training:
         self._checkpoint.save(
             {
                 "format": 1,
-                "lesson": distiller.module.state_dict(),
-                "optimizer": distiller.optimizer.state_dict(),
-                "ema": None if distiller.ema is None else distiller.ema.state(),
+                **distiller.state(),
                 "precision": distiller.runtime.precision_state(),
                 "random": random_state(),
                 "epoch": self._epoch,
                 "index": self._index,
-                "steps": distiller.steps_done,
                 "best": self._best,
                 "improved": self._improved,
                 "stopped_early": self._stopped_early,
                 "seconds": self._elapsed(),
-                "rollout": None if distiller.rollout is None else distiller.rollout.state(),
                 "means": self._means.state(),
                 "lines": self._record.lines,
             }
@@ -240,15 +236,9 @@ class Training:
 
     def _restore(self, state: State) -> None:
         distiller = self._distiller
-        distiller.module.load_state_dict(cast("Weights", state["lesson"]))
-        distiller.optimizer.load_state_dict(cast("State", state["optimizer"]))
-        if distiller.ema is not None:
-            distiller.ema.load(cast("State", state["ema"]))
-        if distiller.rollout is not None:
-            distiller.rollout.load(cast("State", state["rollout"]))
+        distiller.load(state)
         distiller.runtime.restore_precision(cast("State", state["precision"]))
         self._epoch, self._index = cast("int", state["epoch"]), cast("int", state["index"])
-        distiller.steps_done = cast("int", state["steps"])
         self._best = cast("tuple[float, int, Weights] | None", state["best"])
         self._improved = cast("int", state["improved"])
         self._stopped_early = cast("bool", state["stopped_early"])

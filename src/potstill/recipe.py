@@ -35,6 +35,48 @@ class _Open(BaseModel):
         return dict(self.model_extra or {})
 
 
+class TransferSpec(_Open):
+    """Unlabelled samples that distilled students learn on; further keys are the source's."""
+
+    source: Literal["builtin", "npz", "hf", "python"] | None = Field(
+        None, description="As in `data`; the data's own transfer part if left out."
+    )
+    weight: float = Field(
+        1.0, gt=0, description="How much each counts in a loss, against a training sample."
+    )
+    only: bool = Field(False, description="Distilled students learn on nothing else.")
+    limit: int | None = Field(None, ge=2, description="At most this many of them.")
+
+
+class LongTailSpec(_Strict):
+    """An exponential long tail of the training part."""
+
+    ratio: float = Field(ge=1, description="The commonest class against the rarest.")
+    of: Literal["everyone", "students"] = Field(
+        "everyone", description="students: the teacher learns from all."
+    )
+
+
+class NoiseSpec(_Strict):
+    """Wrong labels in the training part, drawn by `data.seed`."""
+
+    share: float = Field(ge=0, lt=1, description="Of the labels of each class.")
+    kind: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric", description="To any other class, or always to the next one."
+    )
+    of: Literal["everyone", "students"] = Field(
+        "everyone", description="students: the teacher learns from right labels."
+    )
+
+
+def _ratio(value: object) -> object:
+    return {"ratio": value} if isinstance(value, int | float) else value
+
+
+def _share(value: object) -> object:
+    return {"share": value} if isinstance(value, int | float) else value
+
+
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
@@ -55,6 +97,18 @@ class DataSpec(_Open):
         description="Use at most this many rows each of training with validation, test, transfer.",
     )
     seed: int = Field(0, description="Of the splits.")
+    transfer: TransferSpec | None = Field(
+        None, description="Unlabelled samples that distilled students learn on as well, or alone."
+    )
+    omit: tuple[int | str, ...] = Field(
+        (), description="Classes of which students see no sample; the teacher learns them."
+    )
+    long_tail: Annotated[LongTailSpec | None, BeforeValidator(_ratio)] = Field(
+        None, description="`long_tail: 100` is short for `long_tail: {ratio: 100}`."
+    )
+    label_noise: Annotated[NoiseSpec | None, BeforeValidator(_share)] = Field(
+        None, description="`label_noise: 0.4` is short for `label_noise: {share: 0.4}`."
+    )
 
 
 class ModelSpec(_Open):
@@ -180,6 +234,11 @@ class DistillSpec(LearnSpec):
     )
     sequences: SequencesSpec | None = Field(
         None, description="Of seq2seq: learn on what the teacher writes."
+    )
+    correct_bias: Literal["propose", "auto", "off"] = Field(
+        "propose",
+        description="Where students see classes less often than the teacher knows them: propose a "
+        "correction of their output biases; auto: and ship it.",
     )
 
 

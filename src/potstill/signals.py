@@ -48,6 +48,7 @@ class Batch:
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
         logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
             drawn; NaN for labels that were not.
+        weights: `[B]` float32, how much each sample counts in row-wise terms; `None` means 1 each.
     """
 
     inputs: Tensor
@@ -59,6 +60,7 @@ class Batch:
     origin: Origin | None = None
     positions: Tensor | None = None
     logprobs: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -85,6 +87,7 @@ class Batch:
             raw=maybe(self.raw),
             positions=maybe(self.positions),
             logprobs=maybe(self.logprobs),
+            weights=maybe(self.weights),
         )
 
 

@@ -1,6 +1,7 @@
 """The data that a recipe names."""
 
 import potstill.data as data_sources
+from potstill.build.conditions import conditions_of
 from potstill.data import DataSet
 from potstill.models import (
     PURPOSES,
@@ -25,7 +26,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
-    return data_sources.load(
+    data = data_sources.load(
         spec.source,
         options,
         target_kind=data_sources.TargetKind(kind),
@@ -35,6 +36,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
         limit=spec.limit,
         trust=trust,
     )
+    return conditions_of(spec, trust=trust).apply(data)
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

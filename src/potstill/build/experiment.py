@@ -18,6 +18,7 @@ from potstill.models import (
 )
 from potstill.models.config import TAGGING
 from potstill.pipeline.experiment import (
+    Correct,
     Experiment,
     Measuring,
     Speed,
@@ -87,6 +88,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         bounds=Bounds(**recipe.bounds.model_dump()),
         track=recipe.track,
         sequences=sequences,
+        correct_bias=Correct(recipe.distill.correct_bias),
         recipe=recipe.to_yaml(),
     )
 

@@ -1,7 +1,16 @@
 """Data: sources, splits, augmentation that can be replayed, mixing, batches."""
 
 from potstill.data.augment import Augment
+from potstill.data.conditions import (
+    Conditions,
+    LabelNoise,
+    LongTail,
+    NoiseKind,
+    Of,
+    Transfer,
+)
 from potstill.data.feed import Feed
+from potstill.data.frequencies import class_frequencies
 from potstill.data.given import from_arrays
 from potstill.data.mix import CutMix, Mix, Mixup, Moment
 from potstill.data.normalise import Normalise
@@ -12,16 +21,23 @@ from potstill.data.sources import load
 __all__ = [
     "JSON",
     "Augment",
+    "Conditions",
     "CutMix",
     "DataSet",
     "Feed",
     "Kind",
+    "LabelNoise",
+    "LongTail",
     "Mix",
     "Mixup",
     "Moment",
+    "NoiseKind",
     "Normalise",
+    "Of",
     "Samples",
     "TargetKind",
+    "Transfer",
+    "class_frequencies",
     "from_arrays",
     "load",
 ]

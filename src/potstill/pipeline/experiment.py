@@ -233,6 +233,14 @@ class Sequences:
     share: float = 1.0
 
 
+class Correct(StrEnum):
+    """What is done where students see classes less often than the teacher knows them."""
+
+    PROPOSE = "propose"  # a correction of the output biases, with figures before and after
+    AUTO = "auto"  # the same, and it is shipped
+    OFF = "off"
+
+
 class Speed(StrEnum):
     """How answers and steps are computed."""
 
@@ -266,6 +274,7 @@ class Experiment:
         bounds: how far `auto` may be from exact.
         track: loggers that figures are also sent to.
         sequences: the teacher writes texts that the distilled students learn on.
+        correct_bias: see `Correct`.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
     """
@@ -289,5 +298,6 @@ class Experiment:
     bounds: Bounds = field(default_factory=Bounds)
     track: tuple[str, ...] = ()
     sequences: Sequences | None = None
+    correct_bias: Correct = Correct.PROPOSE
     description: str = ""
     recipe: str = ""

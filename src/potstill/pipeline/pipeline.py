@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+from potstill.data.samples import Samples
 from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
+from potstill.pipeline.correcting import correct
 from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
@@ -98,8 +100,9 @@ class Pipeline:
         self._students(shop, "scratch", None, pace)
         self._check_teacher(shop, ready)
         self._students(shop, "distilled", source, pace)
-        keys = [*self._keys(shop, ready), source.key]
-        measured = measure_quality(shop, ready, keys)
+        corrected = correct(shop, ready.teacher)
+        keys = [*self._keys(shop, ready), source.key, *([str(corrected)] if corrected else [])]
+        measured = measure_quality(shop, ready, keys, corrected)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
         results = gather(shop, ready, measured, exported, self._command)
         write_json(self._folder / "results.json", results)
@@ -122,16 +125,19 @@ class Pipeline:
 
     def _rehearse(self, shop: Workshop) -> None:
         """Both students' first batch, before a teacher is trained for hours."""
-        self._shake(shop, self._scratch_objective(), None)
+        self._shake(shop, self._scratch_objective(), None, self._experiment.data.lessons)
 
     def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
         """The whole handshake, teacher and projectors included, before the students train."""
-        self._shake(shop, self._experiment.objective, teacher)
+        taught = taught_samples(self._experiment.data)
+        self._shake(shop, self._experiment.objective, teacher, taught)
 
-    def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> None:
+    def _shake(
+        self, shop: Workshop, objective: Objective, teacher: Teacher | None, samples: Samples
+    ) -> None:
         e = self._experiment
         raw = teacher is not None and teacher.reads_raw
-        feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
+        feed = e.learning.feed(samples, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = e.student.make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
         shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
@@ -161,16 +167,16 @@ class Pipeline:
         self, shop: Workshop, role: str, source: Source | None, pace: Callable[[], Pace]
     ) -> None:
         e = self._experiment
-        samples, learning, written_by = e.data.train, e.learning, ""
+        samples, learning, written_by = e.data.lessons, e.learning, ""
         if source is not None and e.sequences is not None:
             written_by = f"{e.sequences} {source.key}"
         needs = e.objective.needs()
         asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
         if source is not None:
             samples = taught_samples(e.data)
-        elif e.data.transfer is not None:
-            all_samples = len(samples) + len(e.data.transfer)
-            learning = _as_long(learning, mine=len(samples), theirs=all_samples)
+        elif e.data.transfer is not None or e.data.taught is not None:
+            taught = len(taught_samples(e.data))
+            learning = _as_long(learning, mine=len(samples), theirs=taught)
         for seed in e.seeds:
             train(
                 shop,

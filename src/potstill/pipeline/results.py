@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from potstill.measure.verdict import Trade, judge, ratio
+from potstill.pipeline.finding import findings
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Task
@@ -43,6 +44,8 @@ def gather(
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
         },
+        "correction": measured.get("correction") or None,
+        "findings": findings(experiment, measured),
         "speed": shop.hastening.summary(),
         "warnings": shop.warnings,
         "command": command,

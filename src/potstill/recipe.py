@@ -181,7 +181,11 @@ class TermSpec(_Open):
     """One term of the objective; further keys are its options (temperature, layers, …)."""
 
     term: str
-    weight: float = 1.0
+    weight: float | dict[str, float | str] = Field(
+        1.0,
+        description="A number, or one that moves: {from: 1, to: 0, shape: linear or cosine, begin: "
+        "0, until: 1}, shares of the run. So may other numbers among its options.",
+    )
 
 
 class ReplaySpec(_Strict):
@@ -218,6 +222,22 @@ class SequencesSpec(_Strict):
     share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
 
 
+class DataFreeSpec(_Strict):
+    """Images made from the teacher alone. The fields of `potstill.synthesis.DataFree`."""
+
+    method: Literal["generator", "inversion"] = Field(
+        "generator", description="A network that makes images is trained, or their pixels are."
+    )
+    images: int = Field(20_000, ge=1, description="How many are made.")
+    chunks: int = Field(4, ge=1, description="In how many parts; a stopped run goes on after one.")
+    steps: int = Field(300, ge=1, description="For each generator, or each batch of pixels.")
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(4e-3, gt=0, description="Of Adam; 0.1 suits pixels.")
+    statistics: float = Field(1.0, ge=0, description="Weight of the batch norms' statistics.")
+    smooth: float = Field(0.01, ge=0, description="Weight of total variation, of pixels.")
+    seed: int = 0
+
+
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
@@ -234,6 +254,9 @@ class DistillSpec(LearnSpec):
     )
     sequences: SequencesSpec | None = Field(
         None, description="Of seq2seq: learn on what the teacher writes."
+    )
+    data_free: DataFreeSpec | None = Field(
+        None, description="Learn on images made from the teacher, and on no others."
     )
     correct_bias: Literal["propose", "auto", "off"] = Field(
         "propose",
@@ -291,6 +314,9 @@ class TeacherSpec(_Strict):
         description="Of embeddings: their main directions alone, so many (PCA of training texts).",
     )
     tta: LookSpec | None = Field(None, description="Test-time augmentation of the whole teacher.")
+    calibrate: bool = Field(
+        False, description="Divide its logits by the temperature that suits the validation data."
+    )
 
     def members(self) -> tuple[MemberSpec, ...]:
         """The teachers, one or several."""

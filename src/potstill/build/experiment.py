@@ -1,5 +1,6 @@
 """A whole experiment from a recipe."""
 
+from potstill.build.conditions import calibrate_of, data_free_of
 from potstill.build.data import build_data
 from potstill.build.learning import (
     build_objective,
@@ -89,6 +90,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         track=recipe.track,
         sequences=sequences,
         correct_bias=Correct(recipe.distill.correct_bias),
+        data_free=data_free_of(recipe),
+        calibrate=calibrate_of(recipe),
         recipe=recipe.to_yaml(),
     )
 

@@ -20,6 +20,7 @@ from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
+from potstill.losses.ramps import Ramp
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
 from potstill.losses.rows import RowTerm
@@ -27,6 +28,7 @@ from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
+from potstill.losses.scheduled import Scheduled, scheduled
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
@@ -66,10 +68,12 @@ __all__ = [
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
+    "Ramp",
     "Relations",
     "ReverseKL",
     "RowTerm",
     "SampledReverseKL",
+    "Scheduled",
     "SimilarityKL",
     "SkewKL",
     "SkewReverseKL",
@@ -78,5 +82,6 @@ __all__ = [
     "WeightPenalty",
     "Weighted",
     "create",
+    "scheduled",
     "weighted",
 ]

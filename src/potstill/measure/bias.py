@@ -1,8 +1,8 @@
 """Corrections of output biases: what a student's logits lack where classes were missing.
 
-A student that sees a class less often than it will meet it makes too little of it. Adding a constant
-to each class's logit mends that (Hinton et al. 2015, arXiv:1503.02531, section 3, who raise the bias
-of the digit that the student never saw; for priors that differ: Saerens et al. 2002).
+A student that sees a class less often than it will meet it makes too little of it. Adding a
+constant to each class's logit mends that (Hinton et al. 2015, arXiv:1503.02531, section 3, who raise
+the bias of the digit that the student never saw; for priors that differ: Saerens et al. 2002).
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ def fitted_shift(logits_NC: Tensor, targets_NC: Tensor) -> Tensor:
 
     Equivalent to $b / s$ of the $s > 0, b$ that minimise the cross entropy of
     $\mathrm{softmax}(s z + b)$ with the targets. At that minimum the mean probability of each class
-    is its mean target, so this matches class frequencies; the scale makes sure that logits which are
-    too sure or too unsure do not spoil the match.
+    is its mean target, so this matches class frequencies; the scale makes sure that logits which
+    are too sure or too unsure do not spoil the match.
 
     Args:
         logits_NC: of the student.

@@ -18,6 +18,7 @@ from potstill.protocols import Task, Teacher
 from potstill.runtime.fast import Bounds
 from potstill.signals import Batch
 from potstill.store.codec import Codec
+from potstill.synthesis import DataFree
 from potstill.teachers import Combine, EstimatorTeacher, ViewAverage
 from potstill.train import OnPolicy, TrainSettings
 
@@ -275,6 +276,8 @@ class Experiment:
         track: loggers that figures are also sent to.
         sequences: the teacher writes texts that the distilled students learn on.
         correct_bias: see `Correct`.
+        data_free: distilled students learn on images made from the teacher, and on no others.
+        calibrate: the teacher's confidence is corrected on the validation data before it teaches.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
     """
@@ -299,5 +302,7 @@ class Experiment:
     track: tuple[str, ...] = ()
     sequences: Sequences | None = None
     correct_bias: Correct = Correct.PROPOSE
+    data_free: DataFree | None = None
+    calibrate: bool = False
     description: str = ""
     recipe: str = ""

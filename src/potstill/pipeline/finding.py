@@ -11,9 +11,12 @@ Figures = Mapping[str, object]
 
 def findings(experiment: Experiment, measured: Tree) -> list[dict[str, object]]:
     """Title, note, columns and rows of each table; none where there is nothing to say."""
-    correction = measured.get("correction")
-    made = [_correction(experiment, cast("Tree", correction))] if correction else []
-    return [table for table in made if table is not None]
+    made = []
+    if correction := measured.get("correction"):
+        made.append(_correction(experiment, cast("Tree", correction)))
+    if confidence := measured.get("teacher_calibration"):
+        made.append(_confidence(cast("Tree", confidence)))
+    return made
 
 
 def table(
@@ -45,6 +48,20 @@ def _correction(experiment: Experiment, found: Tree) -> dict[str, object]:
         + ("part of the distilled student." if shipped else "proposed; it is not applied.")
     )
     return table("Correction of the output biases", note, ["on the test data", *_WHEN], rows)
+
+
+def _confidence(found: Tree) -> dict[str, object]:
+    rows = []
+    for part in ("validation", "test"):
+        figures = cast("Mapping[str, Mapping[str, float]]", found[part])
+        for name, what in (("ece", "calibration error"), ("nll", "negative log-likelihood")):
+            both = [f"{figures[name][when]:.4f}" for when in _WHEN]
+            rows.append([f"{what} on {part} data", *both])
+    note = (
+        f"Its logits are divided by {cast('float', found['temperature']):.3f}, which suits the "
+        "validation data best; students learn from the calibrated answers."
+    )
+    return table("Calibration of the teacher", note, ["", *_WHEN], rows)
 
 
 _WHEN = ("before", "after")

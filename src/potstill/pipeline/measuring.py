@@ -19,6 +19,7 @@ from potstill.measure.quality import (
     token_calibration,
 )
 from potstill.measure.summary import summarise
+from potstill.pipeline.calibrating import calibration_figures
 from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.teaching import Ready
@@ -88,6 +89,7 @@ def _measure(
         "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
+        "teacher_calibration": calibration_figures(shop, selected["teacher_0"], ready),
         "correction": correction_figures(shop, selected, corrected),
     }
 

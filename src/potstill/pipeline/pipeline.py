@@ -12,9 +12,11 @@ from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
+from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.correcting import correct
 from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
+from potstill.pipeline.imagining import with_images
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
@@ -89,12 +91,16 @@ class Pipeline:
 
     def _stages(self, shop: Workshop) -> None:
         self._rehearse(shop)
-        ready = get_teacher(shop)
+        ready = calibrated(shop, get_teacher(shop))
         ready.teacher.to(shop.runtime.device)
         if self._experiment.task.truth_from_teacher:
             refer_to(shop, ready.teacher)
-        self._check_fit(shop, ready.teacher)
-        self._rewrite(shop, ready)
+        if self._experiment.data_free is not None:
+            self._rewrite(shop, ready)
+            self._check_fit(shop, ready.teacher)
+        else:
+            self._check_fit(shop, ready.teacher)
+            self._rewrite(shop, ready)
         source = source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
         self._students(shop, "scratch", None, pace)
@@ -114,13 +120,15 @@ class Pipeline:
 
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""
-        self._experiment = shop.experiment = with_texts(shop, ready)
+        shop.experiment = with_texts(shop, ready)
+        self._experiment = shop.experiment = with_images(shop, ready)
 
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
-        student += tuple(part for part in (e.on_policy, e.sequences) if part is not None)
+        more = (e.on_policy, e.sequences, e.data_free)
+        student += tuple(part for part in more if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
@@ -172,6 +180,8 @@ class Pipeline:
             written_by = f"{e.sequences} {source.key}"
         needs = e.objective.needs()
         asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
+        if source is not None and e.data_free is not None:
+            written_by = f"{e.data_free}"
         if source is not None:
             samples = taught_samples(e.data)
         elif e.data.transfer is not None or e.data.taught is not None:

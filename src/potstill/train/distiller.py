@@ -99,7 +99,7 @@ class Distiller:
         self.settings = settings or TrainSettings()
         self.runtime = runtime or Runtime()
         self.pace, self.rollout = pace, rollout
-        self.steps_done = 0
+        self.steps_done, self._total_steps = 0, 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
         self.ema: MovingAverage | None = None
@@ -147,8 +147,8 @@ class Distiller:
         return agreement
 
     def plan_steps(self, total: int) -> None:
-        """Tell the schedule how many optimiser steps there will be."""
-        self._rate = rate_at(self.settings, total)
+        """Tell the schedules (rate, weights, options) how many optimiser steps there will be."""
+        self._rate, self._total_steps = rate_at(self.settings, total), total
         if self.rollout is not None:
             self.rollout.plan_steps(total)
 
@@ -235,7 +235,8 @@ class Distiller:
         return self.runtime.sum_across_ranks(mine)
 
     def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
-        loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
+        share = self.steps_done / max(self._total_steps, 1)
+        loss, terms = self.module(Assignment(batch, self._teach(batch), counts, share))
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}
 

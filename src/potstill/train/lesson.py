@@ -20,12 +20,17 @@ from potstill.train.pace import EXACT_PACE, Pace
 class Assignment:
     """A batch with the teacher's signals. Not a dataclass: wrappers must hand it on untouched."""
 
-    __slots__ = ("batch", "counts", "teacher")
+    __slots__ = ("batch", "counts", "share", "teacher")
 
     def __init__(
-        self, batch: Batch, teacher: Signals, counts: tuple[Tensor | int, ...] | None
+        self,
+        batch: Batch,
+        teacher: Signals,
+        counts: tuple[Tensor | int, ...] | None,
+        share: float = 0.0,
     ) -> None:
         self.batch, self.teacher, self.counts = batch, teacher, counts
+        self.share = share  # of all steps that is over
 
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -83,7 +88,7 @@ class Lesson(nn.Module):
         return self._evaluate(assignment)
 
     def _evaluate(self, assignment: Assignment) -> Loss:
-        value = self._objective(
+        value = self._objective.during(assignment.share)(
             self.signals(assignment.batch),
             assignment.teacher,
             self._task.target(assignment.batch),

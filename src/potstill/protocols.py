@@ -134,6 +134,15 @@ class Term(ABC):
         """
         return self
 
+    @property
+    def moves(self) -> bool:
+        """Whether its options change as the training goes on."""
+        return False
+
+    def during(self, share: float) -> "Term":
+        """The term when this share of all steps is over; most stay as they are."""
+        return self
+
     def parts(self) -> nn.Module | None:
         """Learnable parts that train with the student and are thrown away with the teacher."""
         return None

@@ -43,6 +43,46 @@ class SyntheticSpec(_Strict):
     swap: float = Field(0.5, gt=0, le=1, description="How likely each column is changed.")
     spread: float = Field(1.0, gt=0, description="Of munge: larger stays nearer to the data.")
     seed: int = Field(0, ge=0)
+class TransferSpec(_Open):
+    """Unlabelled samples that distilled students learn on; further keys are the source's."""
+
+    source: Literal["builtin", "npz", "hf", "python"] | None = Field(
+        None, description="As in `data`; the data's own transfer part if left out."
+    )
+    weight: float = Field(
+        1.0, gt=0, description="How much each counts in a loss, against a training sample."
+    )
+    only: bool = Field(False, description="Distilled students learn on nothing else.")
+    limit: int | None = Field(None, ge=2, description="At most this many of them.")
+
+
+class LongTailSpec(_Strict):
+    """An exponential long tail of the training part."""
+
+    ratio: float = Field(ge=1, description="The commonest class against the rarest.")
+    of: Literal["everyone", "students"] = Field(
+        "everyone", description="students: the teacher learns from all."
+    )
+
+
+class NoiseSpec(_Strict):
+    """Wrong labels in the training part, drawn by `data.seed`."""
+
+    share: float = Field(ge=0, lt=1, description="Of the labels of each class.")
+    kind: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric", description="To any other class, or always to the next one."
+    )
+    of: Literal["everyone", "students"] = Field(
+        "everyone", description="students: the teacher learns from right labels."
+    )
+
+
+def _ratio(value: object) -> object:
+    return {"ratio": value} if isinstance(value, int | float) else value
+
+
+def _share(value: object) -> object:
+    return {"share": value} if isinstance(value, int | float) else value
 
 
 class DataSpec(_Open):
@@ -67,6 +107,18 @@ class DataSpec(_Open):
     seed: int = Field(0, description="Of the splits.")
     synthetic: SyntheticSpec | None = Field(
         None, description="Of tables: rows made up from the training rows, as transfer data."
+    )
+    transfer: TransferSpec | None = Field(
+        None, description="Unlabelled samples that distilled students learn on as well, or alone."
+    )
+    omit: tuple[int | str, ...] = Field(
+        (), description="Classes of which students see no sample; the teacher learns them."
+    )
+    long_tail: Annotated[LongTailSpec | None, BeforeValidator(_ratio)] = Field(
+        None, description="`long_tail: 100` is short for `long_tail: {ratio: 100}`."
+    )
+    label_noise: Annotated[NoiseSpec | None, BeforeValidator(_share)] = Field(
+        None, description="`label_noise: 0.4` is short for `label_noise: {share: 0.4}`."
     )
 
 
@@ -140,7 +192,11 @@ class TermSpec(_Open):
     """One term of the objective; further keys are its options (temperature, layers, …)."""
 
     term: str
-    weight: float = 1.0
+    weight: float | dict[str, float | str] = Field(
+        1.0,
+        description="A number, or one that moves: {from: 1, to: 0, shape: linear or cosine, begin: "
+        "0, until: 1}, shares of the run. So may other numbers among its options.",
+    )
 
 
 class ReplaySpec(_Strict):
@@ -177,6 +233,22 @@ class SequencesSpec(_Strict):
     share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
 
 
+class DataFreeSpec(_Strict):
+    """Images made from the teacher alone. The fields of `potstill.synthesis.DataFree`."""
+
+    method: Literal["generator", "inversion"] = Field(
+        "generator", description="A network that makes images is trained, or their pixels are."
+    )
+    images: int = Field(20_000, ge=1, description="How many are made.")
+    chunks: int = Field(4, ge=1, description="In how many parts; a stopped run goes on after one.")
+    steps: int = Field(300, ge=1, description="For each generator, or each batch of pixels.")
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(4e-3, gt=0, description="Of Adam; 0.1 suits pixels.")
+    statistics: float = Field(1.0, ge=0, description="Weight of the batch norms' statistics.")
+    smooth: float = Field(0.01, ge=0, description="Weight of total variation, of pixels.")
+    seed: int = 0
+
+
 class DistillSpec(LearnSpec):
     """How the student learns. Scratch learns alike, on labels alone."""
 
@@ -193,6 +265,14 @@ class DistillSpec(LearnSpec):
     )
     sequences: SequencesSpec | None = Field(
         None, description="Of seq2seq: learn on what the teacher writes."
+    )
+    data_free: DataFreeSpec | None = Field(
+        None, description="Learn on images made from the teacher, and on no others."
+    )
+    correct_bias: Literal["propose", "auto", "off"] = Field(
+        "propose",
+        description="Where students see classes less often than the teacher knows them: propose a "
+        "correction of their output biases; auto: and ship it.",
     )
 
 
@@ -321,6 +401,9 @@ class TeacherSpec(_Strict):
         description="Of embeddings: their main directions alone, so many (PCA of training texts).",
     )
     tta: LookSpec | None = Field(None, description="Test-time augmentation of the whole teacher.")
+    calibrate: bool = Field(
+        False, description="Divide its logits by the temperature that suits the validation data."
+    )
 
     def members(self) -> tuple[MemberSpec, ...]:
         """The teachers, one or several."""

@@ -50,6 +50,7 @@ class Batch:
             drawn; NaN for labels that were not.
         chance: `[B]` int64, a word for each sample that no other sample and no other step of a
             training has: what terms that draw (masks) begin with. `None` unless a term asks.
+        weights: `[B]` float32, how much each sample counts in row-wise terms; `None` means 1 each.
     """
 
     inputs: Tensor
@@ -62,6 +63,7 @@ class Batch:
     positions: Tensor | None = None
     logprobs: Tensor | None = None
     chance: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -89,6 +91,7 @@ class Batch:
             positions=maybe(self.positions),
             logprobs=maybe(self.logprobs),
             chance=maybe(self.chance),
+            weights=maybe(self.weights),
         )
 
 

@@ -1,6 +1,7 @@
 """The data that a recipe names."""
 
 import potstill.data as data_sources
+from potstill.build.conditions import conditions_of
 from potstill.data import DataSet
 from potstill.models import (
     PURPOSES,
@@ -25,7 +26,7 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
-    loaded = data_sources.load(
+    data = data_sources.load(
         spec.source,
         options,
         target_kind=data_sources.TargetKind(kind),
@@ -35,10 +36,10 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
         limit=spec.limit,
         trust=trust,
     )
-    if spec.synthetic is None:
-        return loaded
-    asked = {**spec.synthetic.model_dump(), "way": data_sources.Way(spec.synthetic.way)}
-    return data_sources.with_synthetic(loaded, data_sources.Synthetic(**asked))
+    if spec.synthetic is not None:
+        asked = {**spec.synthetic.model_dump(), "way": data_sources.Way(spec.synthetic.way)}
+        data = data_sources.with_synthetic(data, data_sources.Synthetic(**asked))
+    return conditions_of(spec, trust=trust).apply(data)
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

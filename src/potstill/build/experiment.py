@@ -1,6 +1,7 @@
 """A whole experiment from a recipe."""
 
 from potstill.build.chains import chain_of, growing_of
+from potstill.build.conditions import calibrate_of, data_free_of
 from potstill.build.data import build_data
 from potstill.build.fitted import checked
 from potstill.build.learning import (
@@ -22,6 +23,7 @@ from potstill.models import (
 )
 from potstill.models.config import TAGGING
 from potstill.pipeline.experiment import (
+    Correct,
     Experiment,
     Measuring,
     Speed,
@@ -94,6 +96,9 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         chain=chain_of(
             recipe, data, student=student, learning=learning, objective=objective, trust=trust
         ),
+        correct_bias=Correct(recipe.distill.correct_bias),
+        data_free=data_free_of(recipe),
+        calibrate=calibrate_of(recipe),
         recipe=recipe.to_yaml(),
     )
     return checked(made)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from potstill.data import Augment, CutMix, Mix, Mixup
 from potstill.errors import RecipeError
 from potstill.generation import EngineName, Sampling
-from potstill.losses import Objective, create
+from potstill.losses import Objective, create, scheduled
 from potstill.losses.divergence import DivergenceTerm
 from potstill.losses.objective import Weighted
+from potstill.losses.ramps import Ramp, ramp_of
 from potstill.pipeline.experiment import (
     Keep,
     Learning,
@@ -39,8 +40,21 @@ def build_objective(terms: Sequence[TermSpec]) -> Objective:
     """
     if not terms:
         raise RecipeError("`distill.objective` is empty; give at least one term, for example kd.")
-    made = [Weighted(spec.weight, create(spec.term, spec.options)) for spec in terms]
-    return Objective(tuple(made))
+    return Objective(tuple(_weighted(spec) for spec in terms))
+
+
+def _weighted(spec: TermSpec) -> Weighted:
+    """One term, with what moves of it."""
+    weight = ramp_of(spec.weight, where=f"{spec.term}.weight") or spec.weight
+    assert isinstance(weight, int | float | Ramp), "the recipe says a number or a mapping"
+    moving: dict[str, Ramp] = {}
+    for name, value in spec.options.items():
+        ramp = ramp_of(value, where=f"{spec.term}.{name}")
+        if ramp is not None:
+            moving[name] = ramp
+    starts = {name: ramp.start for name, ramp in moving.items()}
+    term = create(spec.term, {**spec.options, **starts})
+    return Weighted(weight, scheduled(term, **moving) if moving else term)
 
 
 def settings_of(spec: TrainSpec) -> TrainSettings:

@@ -1,7 +1,16 @@
 """Data: sources, splits, augmentation that can be replayed, mixing, batches."""
 
 from potstill.data.augment import Augment
+from potstill.data.conditions import (
+    Conditions,
+    LabelNoise,
+    LongTail,
+    NoiseKind,
+    Of,
+    Transfer,
+)
 from potstill.data.feed import Feed
+from potstill.data.frequencies import class_frequencies
 from potstill.data.given import from_arrays
 from potstill.data.mix import CutMix, Mix, Mixup, Moment
 from potstill.data.normalise import Normalise
@@ -14,20 +23,27 @@ from potstill.data.table_form import TableColumn, TableForm
 __all__ = [
     "JSON",
     "Augment",
+    "Conditions",
     "CutMix",
     "DataSet",
     "Feed",
     "Kind",
+    "LabelNoise",
+    "LongTail",
     "Mix",
     "Mixup",
     "Moment",
+    "NoiseKind",
     "Normalise",
+    "Of",
     "Samples",
     "Synthetic",
     "TableColumn",
     "TableForm",
     "TargetKind",
+    "Transfer",
     "Way",
+    "class_frequencies",
     "from_arrays",
     "load",
     "with_synthetic",

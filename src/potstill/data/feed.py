@@ -86,12 +86,13 @@ class Feed:
                 self.samples.ids,
                 self.samples.labels,
                 self.samples.labelled,
+                self.samples.weights,
             )
         )
-        inputs, ids, labels, labelled = moved
+        inputs, ids, labels, labelled, weights = moved
         assert inputs is not None
         assert ids is not None
-        self._source = Samples(inputs, ids, labels, labelled)
+        self._source = Samples(inputs, ids, labels, labelled, weights)
         self._origin = Origin(
             self.samples.ids,
             _contents(self.samples),
@@ -153,6 +154,7 @@ class Feed:
             raw=raw,
             origin=self._origin,
             positions=None if self._lengths is None else inputs[:, MASK].bool(),
+            weights=None if source.weights is None else source.weights.index_select(0, rows),
         )
         if self.mix is None:
             return batch

@@ -162,8 +162,10 @@ def _box(
 def _mixed(
     batch: Batch, inputs: Tensor, partner: Tensor, *, share: float, num_classes: int
 ) -> Batch:
-    labels = batch.labels
+    labels, weights = batch.labels, batch.weights
+    if weights is not None:
+        weights = torch.lerp(weights[partner], weights, share)
     if labels is not None:
         soft = F.one_hot(labels, num_classes).float() if labels.ndim == 1 else labels.float()
         labels = torch.lerp(soft[partner], soft, share)
-    return Batch(inputs=inputs, labels=labels, labelled=batch.labelled)
+    return Batch(inputs=inputs, labels=labels, labelled=batch.labelled, weights=weights)

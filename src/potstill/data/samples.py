@@ -48,6 +48,8 @@ class Samples:
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
             is asked at each position, `[N, L]` int64 (-100: nothing).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
+        weights: `[N]` float32, how much each sample counts in a loss; `None` means 1 each.
+        groups: `[N]` int64, which group (domain, site, speaker) a sample is of; -1 is unknown.
 
     Raises:
         DataError: the tensors differ in length.
@@ -57,9 +59,11 @@ class Samples:
     ids: Tensor
     labels: Tensor | None = None
     labelled: Tensor | None = None
+    weights: Tensor | None = None
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ids", "labels", "labelled"):
+        for name in ("ids", "labels", "labelled", "weights", "groups"):
             value: Tensor | None = getattr(self, name)
             if value is not None and len(value) != len(self.inputs):
                 raise DataError(
@@ -72,12 +76,9 @@ class Samples:
 
     def rows(self, index: slice | Tensor) -> Self:
         """Some of the samples, in the order of `index`."""
-        return type(self)(
-            self.inputs[index],
-            self.ids[index],
-            None if self.labels is None else self.labels[index],
-            None if self.labelled is None else self.labelled[index],
-        )
+        own = (self.labels, self.labelled, self.weights, self.groups)
+        some = [None if tensor is None else tensor[index] for tensor in own]
+        return type(self)(self.inputs[index], self.ids[index], *some)
 
     def concat(self, other: Self) -> Self:
         """These samples, then the others; where only one side has labels, `labelled` says so.
@@ -99,11 +100,13 @@ class Samples:
             torch.cat([self.ids, other.ids]),
             labels,
             None if labelled is None or bool(labelled.all()) else labelled,
+            _joined(self, other, "weights", 1),
+            _joined(self, other, "groups", -1),
         )
 
     def unlabelled(self) -> Self:
         """The same samples without their labels."""
-        return type(self)(self.inputs, self.ids)
+        return type(self)(self.inputs, self.ids, weights=self.weights, groups=self.groups)
 
     def label_mask(self) -> Tensor:
         """`[N]` bool: which rows carry a label."""
@@ -133,7 +136,9 @@ class DataSet:
         tokens: of texts, who turns them into numbers and back.
         references: of texts to be written, each sample's, as it stands in the data, by identity.
         table: how the columns of a table became numbers, if they were read from one.
-        taught: what distilled students learn on; `train` (with `transfer`) if left out.
+        taught: what distilled students learn on; `studied` (with `transfer`) if left out.
+        studied: what students learn on in place of `train`, which is then the teacher's alone.
+        groups: names of the groups that samples are of.
     """
 
     name: str
@@ -152,11 +157,18 @@ class DataSet:
     references: Mapping[int, str] | None = None
     taught: Samples | None = None
     table: TableForm | None = None
+    studied: Samples | None = None
+    groups: tuple[str, ...] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample: `(C, H, W)`, `(C, L)`, `(F,)` or, of texts, `(P, L)`."""
         return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def lessons(self) -> Samples:
+        """What a student without a teacher learns on."""
+        return self.train if self.studied is None else self.studied
 
     def example(self) -> Tensor:
         """One test sample as models are given it, `[1, ...]`; of texts, one of middle length."""
@@ -174,6 +186,12 @@ class DataSet:
         for part in (self.train, self.validation, self.test, self.transfer):
             tensors = () if part is None else (part.inputs, part.ids, part.labels, part.labelled)
             _digest(digest, tensors)
+        for part in (self.studied, self.taught):
+            if part is not None:
+                _digest(digest, (part.inputs, part.ids, part.labels, part.labelled))
+        for part in (self.train, self.test, self.studied, self.taught, self.transfer):
+            if part is not None and (part.weights is not None or part.groups is not None):
+                _digest(digest, (part.weights, part.groups))
         _digest(digest, (self.normalise.mean, self.normalise.std))
         digest.update(repr(self.normalise.scale).encode())
         return digest.hexdigest()
@@ -185,6 +203,20 @@ def _check_same_shape(name: str, mine: Tensor, theirs: Tensor) -> None:
             f"Samples whose {name} are {tuple(mine.shape[1:])} {mine.dtype} cannot be joined with "
             f"{tuple(theirs.shape[1:])} {theirs.dtype}; bring both to one shape and type."
         )
+
+
+def _joined(mine: Samples, other: Samples, name: str, usual: float) -> Tensor | None:
+    """A field of both; where one side has none, the usual value stands."""
+    values: list[Tensor | None] = [getattr(part, name) for part in (mine, other)]
+    known = next((v for v in values if v is not None), None)
+    if known is None:
+        return None
+    sizes = (len(mine), len(other))
+    each = [
+        known.new_full((size,), usual) if value is None else value
+        for value, size in zip(values, sizes, strict=True)
+    ]
+    return torch.cat(each)
 
 
 def _filled(samples: Samples, *, like: Samples) -> Tensor:

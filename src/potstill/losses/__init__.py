@@ -26,12 +26,14 @@ from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD, Weigh
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
+from potstill.losses.ramps import Ramp
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
 from potstill.losses.reused import SimKD
 from potstill.losses.review import Review
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
+from potstill.losses.scheduled import Scheduled, scheduled
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
@@ -86,11 +88,13 @@ __all__ = [
     "Objective",
     "ObjectiveValue",
     "ProbabilityMSE",
+    "Ramp",
     "Relations",
     "ReverseKL",
     "Review",
     "RowTerm",
     "SampledReverseKL",
+    "Scheduled",
     "SimKD",
     "SimilarityKL",
     "SkewKL",
@@ -102,5 +106,6 @@ __all__ = [
     "WeightPenalty",
     "Weighted",
     "create",
+    "scheduled",
     "weighted",
 ]

@@ -224,6 +224,8 @@ def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:
         rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
         return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
     if len(losses_B) == target.num_rows:
+        if target.weights is not None:
+            losses_B = losses_B * target.weights
         return Partial(sum_rows(losses_B, target.mask(labels=False)), count)
     return Partial(losses_B.mean() * count, count)
 

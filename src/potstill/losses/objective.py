@@ -10,17 +10,21 @@ from torch import Tensor, nn
 
 from potstill.errors import HandshakeError, RecipeError
 from potstill.functional.reductions import divide
+from potstill.losses.ramps import Ramp
+from potstill.losses.written import number_as_written as number_as_written
 from potstill.protocols import Needs, Term
 from potstill.signals import LazyLogits, Signals, Target
 
 
 class Weighted(NamedTuple):
-    """A term and what it is multiplied with."""
+    """A term and what it is multiplied with, a number or a `Ramp`."""
 
-    weight: float
+    weight: float | Ramp
     term: Term
 
     def __repr__(self) -> str:
+        if isinstance(self.weight, Ramp):
+            return f"{self.weight!r} * {self.term!r}"
         if self.weight == 1:
             return repr(self.term)
         return f"{number_as_written(self.weight)} * {self.term!r}"
@@ -75,6 +79,8 @@ class Objective:
             counts: one for each term: the rows of the whole optimiser step on all ranks, as added
                 up from `counts(target)`. Without it, this batch is the step.
         """
+        if self.moves:
+            return self.during(0.0)(student, teacher, target, counts)
         if isinstance(student.logits, LazyLogits):
             from potstill.losses.lazy import lazy_shares  # which knows of row-wise terms
 
@@ -85,7 +91,7 @@ class Objective:
         if counts is None:
             counts = [partial.count for partial in partials]
         shares = [
-            weight * divide(partial.total, count)
+            plain_number(weight) * divide(partial.total, count)
             for (weight, _), partial, count in zip(self.summands, partials, counts, strict=True)
         ]
         loss = shares[0]
@@ -93,6 +99,25 @@ class Objective:
             loss = loss + share
         terms = {name: s.detach() for name, s in zip(self.names, shares, strict=True)}
         return ObjectiveValue(loss, terms)
+
+    @cached_property
+    def moves(self) -> bool:
+        """Whether a weight or an option changes as the training goes on."""
+        return any(isinstance(weight, Ramp) or term.moves for weight, term in self.summands)
+
+    def during(self, share: float) -> "Objective":
+        """The objective when this share of all steps is over, of plain numbers.
+
+        One that moves is, called by itself, the one that it starts as.
+        """
+        if not self.moves:
+            return self
+        return Objective(
+            tuple(
+                Weighted(weight.at(share) if isinstance(weight, Ramp) else weight, t.during(share))
+                for weight, t in self.summands
+            )
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -152,10 +177,10 @@ class Objective:
         addend = as_objective(other)
         return NotImplemented if addend is None else Objective(addend.summands + self.summands)
 
-    def __mul__(self, factor: float) -> "Objective":
-        if not isinstance(factor, int | float) or isinstance(factor, bool):
+    def __mul__(self, factor: float | Ramp) -> "Objective":
+        if not isinstance(factor, int | float | Ramp) or isinstance(factor, bool):
             return NotImplemented
-        return Objective(tuple(Weighted(factor * weight, term) for weight, term in self.summands))
+        return Objective(tuple(Weighted(_product(factor, w), term) for w, term in self.summands))
 
     __rmul__ = __mul__
 
@@ -225,14 +250,24 @@ def _common_kinds(needs: Sequence[tuple[str, Needs]]) -> frozenset[str]:
     return common
 
 
+def plain_number(weight: float | Ramp) -> float:
+    assert not isinstance(weight, Ramp), "an objective that moves is asked for its present form"
+    return weight
+
+
+def _product(factor: float | Ramp, weight: float | Ramp) -> float | Ramp:
+    if isinstance(factor, Ramp) and isinstance(weight, Ramp):
+        raise RecipeError("A weight that moves cannot be multiplied by another one that does.")
+    return factor * weight  # type: ignore[operator]  # at most one of them is a ramp
+
+
 def _check_weight(weight: object, term: Term) -> None:
+    if isinstance(weight, Ramp):
+        _check_weight(weight.start, term)
+        _check_weight(weight.end, term)
+        return
     given = f"The weight of `{term.name}` is {weight!r}; "
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
         raise RecipeError(given + "give a finite number of 0 or more.")
     if weight < 0:
         raise RecipeError(given + "a negative weight would unteach, give 0 or more.")
-
-
-def number_as_written(value: float) -> str:
-    """`4` for 4.0, `0.1` for 0.1: the shortest text that reads back as the same number."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(value)

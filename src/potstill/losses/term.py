@@ -9,6 +9,7 @@ from torch import Tensor
 
 from potstill.functional.reductions import sum_rows
 from potstill.losses.objective import Objective, Weighted, as_objective, number_as_written
+from potstill.losses.ramps import Ramp
 from potstill.protocols import Term
 from potstill.signals import Target
 
@@ -48,7 +49,7 @@ class ArithmeticTerm(Term, ABC):
     def __radd__(self, other: Objective | Term | int) -> Objective:
         return Objective((Weighted(1, self),)).__radd__(other)
 
-    def __mul__(self, factor: float) -> Objective:
+    def __mul__(self, factor: float | Ramp) -> Objective:
         return Objective((Weighted(1, self),)).__mul__(factor)
 
     __rmul__ = __mul__

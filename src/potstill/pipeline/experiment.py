@@ -18,6 +18,7 @@ from potstill.protocols import Task, Teacher
 from potstill.runtime.fast import Bounds
 from potstill.signals import Batch
 from potstill.store.codec import Codec
+from potstill.synthesis import DataFree
 from potstill.teachers import Combine, EstimatorTeacher, ViewAverage
 from potstill.train import GrowingTeacher, OnPolicy, TrainSettings
 
@@ -311,6 +312,14 @@ class Sequences:
     share: float = 1.0
 
 
+class Correct(StrEnum):
+    """What is done where students see classes less often than the teacher knows them."""
+
+    PROPOSE = "propose"  # a correction of the output biases, with figures before and after
+    AUTO = "auto"  # the same, and it is shipped
+    OFF = "off"
+
+
 class Speed(StrEnum):
     """How answers and steps are computed."""
 
@@ -345,6 +354,9 @@ class Experiment:
         track: loggers that figures are also sent to.
         sequences: the teacher writes texts that the distilled students learn on.
         chain: models between teacher and student; `None` for none.
+        correct_bias: see `Correct`.
+        data_free: distilled students learn on images made from the teacher, and on no others.
+        calibrate: the teacher's confidence is corrected on the validation data before it teaches.
         description: for the report.
         recipe: YAML of the recipe, if there is one.
     """
@@ -369,5 +381,8 @@ class Experiment:
     track: tuple[str, ...] = ()
     sequences: Sequences | None = None
     chain: Chain | None = None
+    correct_bias: Correct = Correct.PROPOSE
+    data_free: DataFree | None = None
+    calibrate: bool = False
     description: str = ""
     recipe: str = ""

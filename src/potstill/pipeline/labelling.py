@@ -11,7 +11,9 @@ from torch import Tensor
 from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
 from potstill.pipeline.asking import ask_ahead
+from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.imagining import with_images
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.storing import (
@@ -144,14 +146,15 @@ def label_experiment(
     ledger = Ledger(folder)
     try:
         shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
-        ready = get_teacher(shop)
+        ready = calibrated(shop, get_teacher(shop))
         teacher = ready.teacher.to(shop.runtime.device)
         if isinstance(teacher, ApiTeacher):
             raise RecipeError(
                 "This recipe's teacher is behind a server, whose answers are no store; "
                 "`potstill.api.ask_recipe` asks for them, as `potstill label` does."
             )
-        experiment = shop.experiment = with_texts(shop, ready)
+        shop.experiment = with_texts(shop, ready)
+        experiment = shop.experiment = with_images(shop, ready)
         obstacle = obstacle_to(experiment, teacher)
         if obstacle is not None:
             raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")

@@ -20,7 +20,9 @@ from potstill.measure.quality import (
     token_calibration,
 )
 from potstill.measure.summary import summarise
+from potstill.pipeline.calibrating import calibration_figures
 from potstill.pipeline.climbing import TOGETHER, others_of, together
+from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
@@ -35,18 +37,22 @@ ROLES = ("teacher", "scratch", "distilled")
 SHOWN = 96  # samples kept for the report
 
 
-def measure_quality(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[str, object]:
+def measure_quality(
+    shop: Workshop, ready: Ready, depends_on: list[str], corrected: Mapping[str, object]
+) -> dict[str, object]:
     """Answers of every model on the test data, their metrics, calibration and agreement."""
     files = [shop.folder / PREDICTIONS, shop.folder / SAMPLES]
     return shop.run(
         "measure",
         depends_on=depends_on,
         files=files,
-        work=lambda: _measure(shop, ready),
+        work=lambda: _measure(shop, ready, corrected),
     )
 
 
-def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
+def _measure(
+    shop: Workshop, ready: Ready, corrected: Mapping[str, object]
+) -> Mapping[str, object]:
     test = shop.feed(shop.experiment.data.test)
     task = shop.experiment.task
     device = shop.runtime.device
@@ -99,6 +105,8 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         "agreement": _agreement(shop, selected),
         "agreement_gain": _agreement_gain(shop, selected),
         "per_class": _per_class(shop, selected),
+        "teacher_calibration": calibration_figures(shop, selected["teacher_0"], ready),
+        "correction": correction_figures(shop, selected, corrected),
     }
 
 

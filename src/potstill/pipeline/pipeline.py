@@ -8,11 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import final
 
+from potstill.data.samples import Samples
 from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
+from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, stand_ins
+from potstill.pipeline.correcting import correct
 from potstill.pipeline.experiment import (
     Experiment,
     GrowingSource,
@@ -21,6 +24,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
 )
 from potstill.pipeline.exporting import export_models
+from potstill.pipeline.imagining import with_images
 from potstill.pipeline.inheriting import heir
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
@@ -100,8 +104,9 @@ class Pipeline:
             ready, source_key = self._taught_by_a_growing_one(shop, self._experiment.teacher)
         else:
             ready, source_key = self._taught_in_turn(shop)
-        keys = [*self._keys(shop, ready), source_key]
-        measured = measure_quality(shop, ready, keys)
+        corrected = correct(shop, ready.teacher)
+        keys = [*self._keys(shop, ready), source_key, *([str(corrected)] if corrected else [])]
+        measured = measure_quality(shop, ready, keys, corrected)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
         results = gather(shop, ready, measured, exported, self._command)
         write_json(self._folder / "results.json", results)
@@ -113,12 +118,16 @@ class Pipeline:
 
     def _taught_in_turn(self, shop: Workshop) -> tuple[Ready, str]:
         """The teacher, perhaps models between, the students."""
-        ready = get_teacher(shop)
+        ready = calibrated(shop, get_teacher(shop))
         ready.teacher.to(shop.runtime.device)
         if self._experiment.task.truth_from_teacher:
             refer_to(shop, ready.teacher)
-        self._check_fit(shop, ready.teacher)
-        self._rewrite(shop, ready)
+        if self._experiment.data_free is not None:
+            self._rewrite(shop, ready)
+            self._check_fit(shop, ready.teacher)
+        else:
+            self._check_fit(shop, ready.teacher)
+            self._rewrite(shop, ready)
         chain = self._experiment.chain
         source = None if chain is not None else source_of_answers(shop, ready.teacher)
         pace = self._pace(shop, ready.teacher)
@@ -147,41 +156,44 @@ class Pipeline:
 
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""
-        self._experiment = shop.experiment = with_texts(shop, ready)
+        shop.experiment = with_texts(shop, ready)
+        self._experiment = shop.experiment = with_images(shop, ready)
 
     def _keys(self, shop: Workshop, ready: Ready) -> list[str]:
         """What the test figures depend on: every trained model."""
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
-        student += tuple(part for part in (e.on_policy, e.sequences) if part is not None)
-        student += (e.chain,) if e.chain is not None else ()
+        more = (e.on_policy, e.sequences, e.chain, e.data_free)
+        student += tuple(part for part in more if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:
         """Both students' first batch, before a teacher is trained for hours."""
-        self._shake(shop, self._scratch_objective(), None)
+        self._shake(shop, self._scratch_objective(), None, self._experiment.data.lessons)
 
     def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
         """The whole handshake, teacher and projectors included, before the students train."""
         e, chain, last = self._experiment, self._experiment.chain, teacher
+        taught = taught_samples(e.data)
         for link, above, below in stand_ins(e, teacher):
-            self._shake(shop, link.objective, above, model=link.model)
+            self._shake(shop, link.objective, above, taught, model=link.model)
             last = below.to(shop.runtime.device)
-        self._shake(shop, e.objective, last)
+        self._shake(shop, e.objective, last, taught)
         if chain is not None and chain.direct:
-            self._shake(shop, e.objective, teacher)
+            self._shake(shop, e.objective, teacher, taught)
 
     def _shake(
         self,
         shop: Workshop,
         objective: Objective,
         teacher: Teacher | None,
+        samples: Samples,
         *,
         model: MadeModel | None = None,
     ) -> None:
         e = self._experiment
         raw = teacher is not None and teacher.reads_raw
-        feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
+        feed = e.learning.feed(samples, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = (model or e.student).make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
         shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
@@ -219,16 +231,18 @@ class Pipeline:
         kept: Mapping[str, MadeModel] = MappingProxyType({}),
     ) -> None:
         e = self._experiment
-        samples, learning, written_by = e.data.train, e.learning, ""
+        samples, learning, written_by = e.data.lessons, e.learning, ""
         if source is not None and e.sequences is not None:
             written_by = f"{e.sequences} {source.key}"
         needs = e.objective.needs()
         asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
+        if source is not None and e.data_free is not None:
+            written_by = f"{e.data_free}"
         if source is not None:
             samples = taught_samples(e.data)
-        elif e.data.transfer is not None:
-            all_samples = len(samples) + len(e.data.transfer)
-            learning = _as_long(learning, mine=len(samples), theirs=all_samples)
+        elif e.data.transfer is not None or e.data.taught is not None:
+            taught = len(taught_samples(e.data))
+            learning = _as_long(learning, mine=len(samples), theirs=taught)
         for seed in e.seeds if seeds is None else seeds:
             train(
                 shop,

@@ -6,6 +6,7 @@ from typing import cast
 
 from potstill.measure.verdict import Trade, judge, ratio
 from potstill.pipeline.climbing import chain_of
+from potstill.pipeline.finding import findings
 from potstill.pipeline.other_results import other_models
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
@@ -47,6 +48,9 @@ def gather(
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
         },
+        "teacher_calibration": measured.get("teacher_calibration") or None,
+        "correction": measured.get("correction") or None,
+        "findings": findings(experiment, measured),
         "speed": shop.hastening.summary(),
         "warnings": shop.warnings,
         "command": command,

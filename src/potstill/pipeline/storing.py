@@ -234,7 +234,7 @@ def taught_samples(data: DataSet) -> Samples:
     """What the distilled students learn on."""
     if data.taught is not None:
         return data.taught
-    return data.train if data.transfer is None else data.train.concat(data.transfer)
+    return data.lessons if data.transfer is None else data.lessons.concat(data.transfer)
 
 
 def labelling_feed(experiment: Experiment, teacher: Teacher, *, device: object) -> Feed:

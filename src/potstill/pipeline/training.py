@@ -22,6 +22,7 @@ from potstill.train.pace import EXACT_PACE, Pace
 
 SELECTED = "model.safetensors"
 LAST, BEST = "last.safetensors", "best.safetensors"
+CORRECTION = "correction.json"  # beside weights whose output biases were looked at afterwards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,7 @@ def _outcome(
 
 
 def _save(fit: Fit, model: MadeModel, folder: Path) -> None:
+    (folder / CORRECTION).unlink(missing_ok=True)
     student = fit.student
     selected = {name: value.clone() for name, value in student.state_dict().items()}
     for name, weights in ((LAST, fit.last), (BEST, fit.best)):

@@ -27,6 +27,7 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
     parts = [
         _verdict(run, results),
         _models(results),
+        *_findings(results),
         _seeds(results),
         _training(run, results),
         _classes(results),
@@ -36,6 +37,15 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
         _run(run, results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _findings(results: Results) -> list[str]:
+    """What was found out about the conditions of the run, a table each."""
+    return [
+        f"### {escape(found.title)}\n\n{escape(found.note)}\n\n"
+        + markdown_table(found.columns, [[escape(cell) for cell in row] for row in found.rows])
+        for found in results.findings
+    ]
 
 
 def escape(value: str) -> str:

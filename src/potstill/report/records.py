@@ -151,6 +151,15 @@ class DataFacts(_Record):
     target_kind: str = "single_label"
 
 
+class Finding(_Record):
+    """A table of something that a run found out: groups, corrections, calibration."""
+
+    title: Text = ""
+    note: Text = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
 class Results(_Record):
     """The whole of `results.json`."""
 
@@ -168,6 +177,7 @@ class Results(_Record):
     command: Text = ""
     created: Text = ""
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def selection(self) -> tuple[str, bool]:
         """The metric on the validation data that epochs are chosen by, and its direction."""

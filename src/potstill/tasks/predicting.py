@@ -47,6 +47,7 @@ def _target(batch: Batch) -> Target:
         labels=batch.labels,
         labelled=batch.labelled,
         positions=batch.positions,
+        weights=batch.weights,
     )
 
 

@@ -102,7 +102,7 @@ class Distiller:
         self.settings = settings or TrainSettings()
         self.runtime = runtime or Runtime()
         self.pace, self.rollout = pace, rollout
-        self.steps_done = 0
+        self.steps_done, self._total_steps = 0, 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
         self.ema: MovingAverage | None = None
@@ -153,8 +153,8 @@ class Distiller:
         return agreement
 
     def plan_steps(self, total: int) -> None:
-        """Tell the schedule how many optimiser steps there will be."""
-        self._rate = rate_at(self.settings, total)
+        """Tell the schedules (rate, weights, options) how many optimiser steps there will be."""
+        self._rate, self._total_steps = rate_at(self.settings, total), total
         if self.rollout is not None:
             self.rollout.plan_steps(total)
         if isinstance(self.teacher, GrowingTeacher):
@@ -271,7 +271,9 @@ class Distiller:
         trust = 1.0
         if isinstance(self.teacher, GrowingTeacher):
             trust = self.teacher.trust(self.steps_done)
-        loss, terms = self.module(Assignment(batch, self._teach(batch), counts, trust))
+        share = self.steps_done / max(self._total_steps, 1)
+        assigned = Assignment(batch, self._teach(batch), counts, trust=trust, share=share)
+        loss, terms = self.module(assigned)
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}
 

@@ -20,19 +20,23 @@ from potstill.train.pace import EXACT_PACE, Pace
 class Assignment:
     """A batch with the teacher's signals. Not a dataclass: wrappers must hand it on untouched.
 
-    `trust` is what terms that need the teacher are multiplied with.
+    `trust` is what terms that need the teacher are multiplied with; `share` how much of all steps
+    is over.
     """
 
-    __slots__ = ("batch", "counts", "teacher", "trust")
+    __slots__ = ("batch", "counts", "share", "teacher", "trust")
 
     def __init__(
         self,
         batch: Batch,
         teacher: Signals,
         counts: tuple[Tensor | int, ...] | None,
+        *,
         trust: float = 1.0,
+        share: float = 0.0,
     ) -> None:
-        self.batch, self.teacher, self.counts, self.trust = batch, teacher, counts, trust
+        self.batch, self.teacher, self.counts = batch, teacher, counts
+        self.trust, self.share = trust, share
 
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -90,7 +94,7 @@ class Lesson(nn.Module):
         return self._evaluate(assignment)
 
     def _evaluate(self, assignment: Assignment) -> Loss:
-        objective = self._objective
+        objective = self._objective.during(assignment.share)
         if assignment.trust != 1.0:
             objective = objective.trusting(assignment.trust)
         value = objective(

@@ -153,6 +153,8 @@ class _Measured:
                     Prior(slow, 1.6 * half * layout),
                 ),
             ]
+        moves = self._stint.objective.moves  # every new number would be compiled anew
+        made = [(pace, prior) for pace, prior in made if not (moves and pace.compiled)]
         return [(pace, prior) for pace, prior in made if pace != EXACT_PACE]
 
     @cached_property

@@ -14,6 +14,7 @@ _KINDS = {
     "causal_lm": "tokens",
     "seq2seq": "tokens",
     "tagging": "tags",
+    "detection": "boxes",
 }
 
 

@@ -30,6 +30,7 @@ from potstill.runtime.fast import Bounds
 from potstill.tasks import (
     CausalLM,
     Classification,
+    Detection,
     Embedding,
     MultiLabel,
     Regression,
@@ -42,6 +43,7 @@ _TASKS: dict[str, type[Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "embedding": Embedding,
+    "detection": Detection,
 }
 
 

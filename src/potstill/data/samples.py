@@ -32,6 +32,7 @@ class TargetKind(StrEnum):
     REGRESSION = "regression"
     TOKENS = "tokens"
     EMBEDDING = "embedding"
+    BOXES = "boxes"
     TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
@@ -45,7 +46,8 @@ class Samples:
             `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
         ids: `[N]` int64, stable, unique within a data set.
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
-            is asked at each position, `[N, L]` int64 (-100: nothing).
+            is asked at each position, `[N, L]` int64 (-100: nothing), or boxes `[N, M, 6]` float32
+            (see `potstill.signals.Batch`).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
 
     Raises:

@@ -3,6 +3,7 @@
 from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
+from potstill.losses.boxes import BoxKD, DetectionLoss, LocalizationKD, PlaceTerm, PseudoBoxes
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
@@ -20,6 +21,7 @@ from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
+from potstill.losses.places import PlaceKD
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
 from potstill.losses.rows import RowTerm
@@ -48,9 +50,11 @@ __all__ = [
     "BinaryKD",
     "BinaryProbabilityMSE",
     "BlockTerm",
+    "BoxKD",
     "Contrastive",
     "CrossEntropy",
     "CrossTokenizerKD",
+    "DetectionLoss",
     "Distance",
     "DivergenceTerm",
     "EmbeddingCosine",
@@ -61,11 +65,15 @@ __all__ = [
     "HiddenStates",
     "Hint",
     "Huber",
+    "LocalizationKD",
     "LogitMSE",
     "MiniLLM",
     "Objective",
     "ObjectiveValue",
+    "PlaceKD",
+    "PlaceTerm",
     "ProbabilityMSE",
+    "PseudoBoxes",
     "Relations",
     "ReverseKL",
     "RowTerm",

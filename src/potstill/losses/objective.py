@@ -187,6 +187,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         foreign_teacher=all(need.foreign_teacher for need in each if need.teacher_logits),
         labels=any(need.labels for need in each),
         class_labels=any(need.class_labels for need in each),
+        teacher_places=any(need.teacher_places for need in each),
         drawn=any(need.drawn for need in each),
         student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),
         teacher_layers=tuple(dict.fromkeys(n for need in each for n in need.teacher_layers)),

@@ -43,7 +43,6 @@ _TASKS: dict[str, type[Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "embedding": Embedding,
-    "detection": Detection,
 }
 
 
@@ -112,6 +111,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         return Seq2Seq(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "detection":
+        return Detection(data.classes or ())
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
     return _TASKS[recipe.task]()

@@ -57,10 +57,11 @@ def assembled(
     size = request.form.resize or _one_size(parts)
     most = max((len(scene.boxes) for scenes in parts.values() for scene in scenes), default=0)
     raw: dict[str, RawPart] = {}
+    fitted_of: dict[str, list[tuple[Pixels, Boxes, int]]] = {}
     for part, scenes in parts.items():
         if not scenes:
             raise DataError(f"The {part} part of `{name}` has no picture; give at least one.")
-        fitted = [_fitted(scene, size, part=part) for scene in scenes]
+        fitted = fitted_of[part] = [_fitted(scene, size, part=part) for scene in scenes]
         tiny = sum(count for _, _, count in fitted)
         if tiny:
             notes.append(f"{tiny} {part} boxes have a side below {LEAST:g} pixel and are left out.")
@@ -68,8 +69,7 @@ def assembled(
             np.stack([pixels for pixels, _, _ in fitted]),
             np.stack([_padded(boxes, max(most, 1)) for _, boxes, _ in fitted]),
         )
-    labels = raw["train"].labels if "train" in raw else None
-    if labels is not None and not (labels[..., 0] >= 0).any():
+    if not any(len(boxes) for _, boxes, _ in fitted_of["train"]):
         raise DataError(f"No training picture of `{name}` has a box; check the annotations.")
     return Raw(
         name=name, parts=raw, kind=Kind.IMAGE, layout="nhwc", classes=classes, notes=tuple(notes)
@@ -119,9 +119,9 @@ def _check_inside(scene: Scene, *, part: str) -> None:
     if len(bad):
         x1, y1, x2, y2 = corners[bad[0]].tolist()
         raise DataError(
-            f"Box {int(bad[0])} of `{scene.name}` ({part} part) has the corners ({x1:g}, {y1:g}) and "
-            f"({x2:g}, {y2:g}), outside of its picture of {width} x {height} pixels; correct the "
-            "annotation, or check that the picture was not resized after it was made."
+            f"Box {int(bad[0])} of `{scene.name}` ({part} part) has the corners ({x1:g}, {y1:g}) "
+            f"and ({x2:g}, {y2:g}), outside of its picture of {width} x {height} pixels; correct "
+            "the annotation, or check that the picture was not resized after it was made."
         )
 
 

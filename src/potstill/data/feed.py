@@ -137,6 +137,7 @@ class Feed:
         source, longest = self._source, None
         ids = source.ids.index_select(0, rows)
         view = torch.full_like(ids, self._view(epoch))
+        raw: Tensor | None = None
         boxes: Tensor | None = None
         if self._boxed and self.augment is not None:
             inputs, raw, boxes = self._with_boxes(self.augment, rows, ids, view)

@@ -165,8 +165,8 @@ def _box_scheme(labels: Array, classes: tuple[str, ...] | None) -> Scheme:
     """Boxes `[N, M, 6]`, whose classes have names."""
     if labels.ndim != 3 or labels.shape[2] != 6:
         raise DataError(
-            f"Labels of shape {labels.shape} are no boxes; `task: detection` needs [N, M, 6] (class, "
-            "x1, y1, x2, y2, ignored), which data sources `coco` and `voc` read."
+            f"Labels of shape {labels.shape} are no boxes; `task: detection` needs [N, M, 6] "
+            "(class, x1, y1, x2, y2, ignored), which data sources `coco` and `voc` read."
         )
     highest = int(labels[..., 0].max())
     names = classes or tuple(str(number) for number in range(highest + 1))

@@ -203,7 +203,14 @@ class Affine(Op):
         cos, sin = torch.cos(angle).float(), torch.sin(angle).float()
         tan = torch.tan(shear * math.radians(self.shear)).float()
         shrink = (1 / (1 + size * self.scale)).float()
-        return cos, sin, tan, shrink, (down * self.translate).float(), (right * self.translate).float()
+        return (
+            cos,
+            sin,
+            tan,
+            shrink,
+            (down * self.translate).float(),
+            (right * self.translate).float(),
+        )
 
     def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
         """As in `Op`; of a box that was turned or sheared, what holds its four corners."""

@@ -132,7 +132,10 @@ class PlaceTerm(ArithmeticTerm):
         Raises:
             HandshakeError: they are not.
         """
-        mine, theirs = places_of(self, student, of="student"), places_of(self, teacher, of="teacher")
+        mine, theirs = (
+            places_of(self, student, of="student"),
+            places_of(self, teacher, of="teacher"),
+        )
         if mine.scores_BAC.shape[1] != theirs.scores_BAC.shape[1] or mine.grid != theirs.grid:
             raise HandshakeError(
                 f"`{self.name}` compares place by place, and the student's places are "
@@ -147,7 +150,10 @@ class PlaceTerm(ArithmeticTerm):
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over pictures of their weighted means, and how many they are."""
-        mine, theirs = places_of(self, student, of="student"), places_of(self, teacher, of="teacher")
+        mine, theirs = (
+            places_of(self, student, of="student"),
+            places_of(self, teacher, of="teacher"),
+        )
         losses_BA = self.place_losses(mine, theirs).float()
         weights_BA = self.weights(mine, theirs).detach().float()
         total_B = weights_BA.sum(dim=1).clamp(min=1e-6)

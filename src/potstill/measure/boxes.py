@@ -60,5 +60,7 @@ def box_agreement(a: Floats, b: Floats) -> float:
 
 def counts(outputs: Floats, *, num_classes: int) -> NDArray[np.float64]:
     """`[N, C]`: how many sure detections of each class a picture has."""
-    rows = [np.bincount(sure_boxes(row)[:, 5].astype(int), minlength=num_classes) for row in outputs]
+    rows = [
+        np.bincount(sure_boxes(row)[:, 5].astype(int), minlength=num_classes) for row in outputs
+    ]
     return np.asarray(np.stack(rows), dtype=np.float64)

@@ -54,12 +54,11 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
-    if config.purpose == DETECTION and config.source != "file":
-        return build_detector(config, trust=trust).train()
+    if config.purpose in (DETECTION, SEQ2SEQ):
+        make = build_detector if config.purpose == DETECTION else _translation_model
+        return make(config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
-    if config.purpose == SEQ2SEQ:
-        return _translation_model(config, trust=trust).train()
     match config.source:
         case "builtin":
             return build_builtin(config)

@@ -1,6 +1,6 @@
 """Detection: boxes around things, each with a class and a score."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, final, runtime_checkable
 
 import torch
@@ -16,6 +16,7 @@ from potstill.signals import Batch, Places, Signals, Target
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+MOST_NAMED = 20
 COLUMNS = 6
 """Of a detection: corners x1, y1, x2, y2 in pixels, score, class (-1: none)."""
 
@@ -34,12 +35,18 @@ class Detection(Task):
     """Boxes with classes. Model: a `Detector`; labels `[B, M, 6]` (see `potstill.signals.Batch`).
 
     Models are selected and judged by COCO's mean average precision over overlaps of 0.50 to 0.95.
+
+    Args:
+        classes: their names, for an average precision each (`ap_` and the name), up to 20.
     """
 
     kind = "boxes"
     name = "detection"
     primary = "map"
     higher_is_better = True
+
+    def __init__(self, classes: Sequence[str] = ()) -> None:
+        self.classes = tuple(classes)
 
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """Places, and no logits.
@@ -49,8 +56,8 @@ class Detection(Task):
         """
         if not isinstance(model, Detector):
             raise ModelError(
-                f"A {type(model).__name__} does not say what is where; for `task: detection` give a "
-                "model with `places`, such as the builtin `gfl` or a detector of torchvision."
+                f"A {type(model).__name__} does not say what is where; for `task: detection` give "
+                "a model with `places`, such as the builtin `gfl` or a detector of torchvision."
             )
         if not layers:
             return Signals(places=model.places(batch.inputs))
@@ -69,13 +76,17 @@ class Detection(Task):
 
     def scores(self, outputs_NC: Tensor) -> Tensor:
         """`[B, K, 6]` detections."""
-        return outputs_NC.unflatten(1, (-1, COLUMNS))
+        return outputs_NC.view(len(outputs_NC), -1, COLUMNS)
 
     def metrics(self, num_outputs: int) -> "MetricCollection":
-        """Mean average precision: over overlaps (map), at 0.50 (map_50) and at 0.75 (map_75)."""
+        """Mean average precision: over overlaps (map), at 0.50 (map_50) and at 0.75 (map_75).
+
+        With the classes' names also `ap_<name>` of each, over overlaps.
+        """
         from torchmetrics import MetricCollection
 
-        return MetricCollection({"boxes": BoxPrecision()}, compute_groups=False)
+        named = self.classes if 1 < len(self.classes) <= MOST_NAMED else ()
+        return MetricCollection({"boxes": BoxPrecision(named)}, compute_groups=False)
 
     def default_objective(self) -> Objective:
         """The detector's own losses against the boxes of the data."""
@@ -84,14 +95,19 @@ class Detection(Task):
 
 @final
 class BoxPrecision(Metric):
-    """`torchmetrics.detection.MeanAveragePrecision` (on pycocotools) of padded detections."""
+    """`torchmetrics.detection.MeanAveragePrecision` (on pycocotools) of padded detections.
+
+    Args:
+        classes: names, for a figure each.
+    """
 
     full_state_update = False
     found: list[Tensor]
     truth: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Sequence[str] = ()) -> None:
         super().__init__()
+        self._classes = tuple(classes)
         need("pycocotools", extra="detection")
         self.add_state("found", default=[], dist_reduce_fx="cat")
         self.add_state("truth", default=[], dist_reduce_fx="cat")
@@ -102,23 +118,30 @@ class BoxPrecision(Metric):
         self.truth.append(labels_NM6)
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures; 0 where there is no box at all."""
+        """The figures, of the best 100 detections a picture; 0 where there is no box at all."""
         from torchmetrics.detection import MeanAveragePrecision
 
         found, truth = torch.cat(self.found), torch.cat(self.truth)
-        most = [1, 10, max(found.shape[1], 11)]
-        metric = MeanAveragePrecision(max_detection_thresholds=most)
+        metric = MeanAveragePrecision(class_metrics=bool(self._classes))
         metric.warn_on_many_detections = False
         metric.update([_prediction(each) for each in found], [_truth(each) for each in truth])
         values = metric.compute()
-        return {name: values[name].float().clamp(min=0) for name in ("map", "map_50", "map_75")}
+        found_by = {name: values[name].float().clamp(min=0) for name in ("map", "map_50", "map_75")}
+        if not self._classes:
+            return found_by
+        numbers = values["classes"].reshape(-1).tolist()
+        each = dict(zip(numbers, values["map_per_class"].reshape(-1), strict=True))
+        nothing = torch.tensor(0.0)  # a class without a box in these pictures: -1 in pycocotools
+        for number, name in enumerate(self._classes):
+            found_by[f"ap_{name}"] = torch.as_tensor(each.get(number, nothing)).float().clamp(min=0)
+        return found_by
 
 
-def _prediction(found_K6: Tensor) -> Mapping[str, Tensor]:
+def _prediction(found_K6: Tensor) -> dict[str, Tensor]:
     kept = found_K6[found_K6[:, 5] >= 0]
     return {"boxes": kept[:, :4], "scores": kept[:, 4], "labels": kept[:, 5].long()}
 
 
-def _truth(labels_M6: Tensor) -> Mapping[str, Tensor]:
+def _truth(labels_M6: Tensor) -> dict[str, Tensor]:
     kept = labels_M6[labels_M6[:, 0] >= 0]
     return {"boxes": kept[:, 1:5], "labels": kept[:, 0].long(), "iscrowd": kept[:, 5].long()}

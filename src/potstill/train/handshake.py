@@ -78,8 +78,8 @@ def _on_paper(
 
 
 def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
-    wants = needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_layers
-    wants = wants or needs.teacher_places
+    logits = needs.teacher_logits or needs.raw_teacher_logits
+    wants = logits or needs.teacher_layers or needs.teacher_places
     if offered is None:
         if wants:
             yield "it needs a teacher and none was given. Give one, or leave the term out."

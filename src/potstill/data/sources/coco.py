@@ -34,11 +34,15 @@ def read(request: Request) -> Raw:
             boxes outside of their picture.
     """
     options = request.options
-    folder = Path(options.required("path", why="the folder of pictures and JSON files")).expanduser()
+    folder = Path(
+        options.required("path", why="the folder of pictures and JSON files")
+    ).expanduser()
     if not folder.is_dir():
         raise DataError(f"There is no folder `{folder}`; check `path:` (relative to {Path.cwd()}).")
     files = _files(folder, request)
-    pictures = folder / (options.text("images") or ("images" if (folder / "images").is_dir() else ""))
+    pictures = folder / (
+        options.text("images") or ("images" if (folder / "images").is_dir() else "")
+    )
     contents = {part: _content(path) for part, path in files.items()}
     categories = _categories(contents["train"], files["train"])
     numbers = {key: number for number, key in enumerate(categories)}
@@ -78,8 +82,9 @@ def _content(path: Path) -> Json:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"`{path}` cannot be read as JSON ({error}); write it again.") from error
-    missing = [key for key in ("images", "annotations", "categories")
-               if not isinstance(content, dict) or not isinstance(content.get(key), list)]  # fmt: skip
+    lists = content if isinstance(content, dict) else {}
+    wanted = ("images", "annotations", "categories")
+    missing = [key for key in wanted if not isinstance(lists.get(key), list)]
     if missing:
         raise DataError(
             f"`{path}` is not in COCO's format: it has no list `{missing[0]}` at its top; images, "
@@ -93,15 +98,15 @@ def _categories(content: Json, path: Path) -> dict[int, str]:
     try:
         found = {int(str(each["id"])): str(each["name"]) for each in _rows(content, "categories")}
     except (KeyError, ValueError) as error:
-        raise DataError(f"A category of `{path}` lacks a whole `id` or a `name` ({error}).") from error
+        raise DataError(
+            f"A category of `{path}` lacks a whole `id` or a `name` ({error})."
+        ) from error
     if not found:
         raise DataError(f"`{path}` names no category; at least one is needed.")
     return dict(sorted(found.items()))
 
 
-def _scenes(
-    content: Json, path: Path, pictures: Path, numbers: Mapping[int, int]
-) -> list[Scene]:
+def _scenes(content: Json, path: Path, pictures: Path, numbers: Mapping[int, int]) -> list[Scene]:
     boxes: dict[object, list[list[float]]] = {}
     names = {each.get("id"): str(each.get("file_name")) for each in _rows(content, "images")}
     for each in _rows(content, "annotations"):

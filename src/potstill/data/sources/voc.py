@@ -67,7 +67,7 @@ def _tree(path: Path) -> ElementTree.Element:
     if not path.is_file():
         raise DataError(f"There is no annotation file `{path}`, which a list names.")
     try:
-        return ElementTree.parse(path).getroot()  # noqa: S314
+        return ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
         raise DataError(f"`{path}` is not valid XML ({error}); write it again.") from error
 
@@ -76,9 +76,7 @@ def _classes(trees: list[ElementTree.Element]) -> tuple[str, ...]:
     return tuple(sorted({each.findtext("name", "") for t in trees for each in t.iter("object")}))
 
 
-def _scene(
-    folder: Path, name: str, tree: ElementTree.Element, classes: tuple[str, ...]
-) -> Scene:
+def _scene(folder: Path, name: str, tree: ElementTree.Element, classes: tuple[str, ...]) -> Scene:
     file = tree.findtext("filename") or f"{name}.jpg"
     path = folder / "JPEGImages" / file
     if not path.is_file():  # renamed pictures keep their annotation's name

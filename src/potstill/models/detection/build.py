@@ -58,7 +58,7 @@ def build_detector(config: ModelConfig, *, trust: bool) -> nn.Module:
         case "hf":
             from potstill.models.detection.hugging import build_hugging
 
-            return build_hugging(config, trust=trust)
+            return build_hugging(config)
         case "python":
             from potstill.models.trusted import build_python
 

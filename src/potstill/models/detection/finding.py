@@ -42,14 +42,16 @@ class Finding:
     def __post_init__(self) -> None:
         if self.keep < 1 or not 0 <= self.threshold < 1 or not 0 < self.overlap <= 1:
             raise ModelError(
-                f"`keep: {self.keep}` must be 1 or more, `threshold: {self.threshold}` at least 0 and "
-                f"below 1, `overlap: {self.overlap}` above 0 and at most 1."
+                f"`keep: {self.keep}` must be 1 or more, `threshold: {self.threshold}` at least 0 "
+                f"and below 1, `overlap: {self.overlap}` above 0 and at most 1."
             )
 
     @torch.no_grad()
     def __call__(self, scores_BAC: Tensor, boxes_BA4: Tensor) -> Tensor:
         """`[B, K, 6]`, best first: corners, score, class; class -1 and score 0 where nothing is."""
-        rows = [self._picked(s, b) for s, b in zip(scores_BAC.float(), boxes_BA4.float(), strict=True)]
+        rows = [
+            self._picked(s, b) for s, b in zip(scores_BAC.float(), boxes_BA4.float(), strict=True)
+        ]
         return torch.stack([padded(each, self.keep) for each in rows])
 
     def _picked(self, scores_AC: Tensor, boxes_A4: Tensor) -> Tensor:
@@ -70,9 +72,7 @@ class Finding:
 def clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The same corners, cut to the picture."""
     height, width = size
-    return torch.stack(
-        [boxes[..., i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=-1
-    )
+    return torch.stack([boxes[..., i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=-1)
 
 
 def padded(found_D6: Tensor, rows: int) -> Tensor:

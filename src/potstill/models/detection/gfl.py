@@ -6,7 +6,6 @@ as in FCOS (`grid`). B samples, A places, C classes, R bins, M boxes.
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, final
 
@@ -35,9 +34,7 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, out: int, *, stride: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_conv(channels, out, stride=stride), nn.ReLU(), *_conv(out, out)
-        )
+        self.body = nn.Sequential(*_conv(channels, out, stride=stride), nn.ReLU(), *_conv(out, out))
         changed = stride != 1 or channels != out
         self.shortcut = nn.Sequential(
             *(_conv(channels, out, kernel=1, stride=stride) if changed else [])
@@ -79,9 +76,7 @@ class _Neck(nn.Module):
         super().__init__()
         self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in widths])
         for number in range(len(widths)):
-            self.add_module(
-                f"p{number + 3}", nn.Sequential(*_conv(channels, channels), nn.ReLU())
-            )
+            self.add_module(f"p{number + 3}", nn.Sequential(*_conv(channels, channels), nn.ReLU()))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         inner = [conv(each) for conv, each in zip(self.lateral, maps, strict=True)]

@@ -47,9 +47,7 @@ class Grid:
         return " ".join(f"{height}x{width}/{stride}" for height, width, stride in self.levels)
 
 
-def assign(
-    centres_A2: Tensor, strides_A: Tensor, boxes_BM4: Tensor, learnt_BM: Tensor
-) -> Tensor:
+def assign(centres_A2: Tensor, strides_A: Tensor, boxes_BM4: Tensor, learnt_BM: Tensor) -> Tensor:
     """`[B, A]` int64: the box that each place answers for, -1 for none.
 
     A place answers for a box if it lies within it, near its centre, and its level suits the box's

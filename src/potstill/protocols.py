@@ -41,6 +41,7 @@ class Needs:
     foreign_teacher: bool = False  # a teacher with other tokens, brought to the student's rows
     labels: bool = False
     class_labels: bool = False  # one class a row, as numbers 0..C-1 (no soft or multi-label rows)
+    teacher_places: bool = False  # what a detector says at its places
     drawn: bool = False  # labels that the student drew itself, whether or not they are to be learnt
     student_layers: tuple[str, ...] = ()
     teacher_layers: tuple[str, ...] = ()
@@ -61,13 +62,14 @@ class Offers:
     """What a teacher or a student can give.
 
     `layers=None` means that features cannot be read at all. `members` is how many teachers it is
-    made of, if it shows the answers of each.
+    made of, if it shows the answers of each; `places` is for detectors.
     """
 
     logits: LogitKind | None = LogitKind.RAW
     num_classes: int | None = None
     layers: tuple[str, ...] | None = None
     members: int = 0
+    places: bool = False
 
 
 class Teacher(ABC):

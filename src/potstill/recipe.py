@@ -88,10 +88,11 @@ def _share(value: object) -> object:
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "text", "pairs", "python"] = Field(
+    source: Literal["builtin", "npz", "hf", "text", "pairs", "python", "coco", "voc"] = Field(
         description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
         "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
-        "written for them. python: a function of yours (needs --trust)."
+        "written for them. python: a function of yours (needs --trust). coco, voc: pictures with "
+        "boxes."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -520,6 +521,7 @@ class Recipe(_Strict):
         "embedding",
         "seq2seq",
         "causal_lm",
+        "detection",
     ] = "classification"
     primary: str | None = Field(
         None,

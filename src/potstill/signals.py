@@ -5,7 +5,7 @@ Shapes: N rows (samples, or valid token positions), C classes, D features, K kep
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,9 @@ class Batch:
         inputs: `[B, ...]`, what the models are given, already augmented and normalised.
         labels: `[B]` classes (int64), `[B, C]` soft or multi-label targets (float32), `[B, O]`
             regression values (float32), `[B, L]` what is asked at each position (int64, -100 where
-            nothing is); `None` when nothing is labelled.
+            nothing is), `[B, M, 6]` boxes (float32: class, corners x1, y1, x2, y2 in pixels of the
+            input, 1 where a box is to be ignored; class -1 where there is none); `None` when
+            nothing is labelled.
         labelled: `[B]` bool, which rows carry a label; `None` means all (if `labels` is given).
         ids: `[B]` int64, the stable identity of each sample in its data set.
         view: `[B]` int64, which augmented view of the sample this is; 0 is the sample itself.
@@ -278,6 +280,60 @@ class MemberLogits:
     values_NM: Tensor
     classes_M: Tensor | None = None
     weight: float = 1.0
+class BoxReader(Protocol):
+    """What a detector makes of what it said at its places."""
+
+    def losses(self, places: "Places", labels_BM6: Tensor) -> Mapping[str, Tensor]:
+        """The detector's own losses, `[B]` each, against boxes as in `Batch.labels`."""
+        ...
+
+    def found(self, places: "Places") -> Tensor:
+        """`[B, K, 6]`: corners, score and class of what it finds; class -1 and score 0: nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """What a detector says at each of its A places: cells of a grid, anchors, queries, proposals.
+
+    Args:
+        scores_BAC: `[B, A, C]` class logits, one sigmoid each; if `exclusive`, `[B, A, C + 1]` of
+            one softmax whose last column means that nothing is there.
+        boxes_BA4: `[B, A, 4]`, corners x1, y1, x2, y2 in pixels of the input.
+        reader: the detector, for its own losses and for what it finds; both are made when asked.
+        bins_BA4R: `[B, A, 4, R]`, of detectors that give distributions of the distances to the
+            left, upper, right and lower side: their logits, in units of R bins.
+        grid: names the places; two models with the same grid speak of the same ones.
+        exclusive: see `scores_BAC`.
+        state: what `reader` needs besides.
+    """
+
+    scores_BAC: Tensor
+    boxes_BA4: Tensor
+    reader: BoxReader
+    bins_BA4R: Tensor | None = None
+    grid: str = ""
+    exclusive: bool = False
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return int(self.scores_BAC.shape[-1]) - self.exclusive
+
+    def losses(self, labels_BM6: Tensor) -> Mapping[str, Tensor]:
+        """See `BoxReader.losses`."""
+        return self.reader.losses(self, labels_BM6)
+
+    def found(self) -> Tensor:
+        """See `BoxReader.found`."""
+        return self.reader.found(self)
+
+    def presence(self) -> Tensor:
+        """`[B, A]`: how sure the detector is that anything is there."""
+        if self.exclusive:
+            return 1 - self.scores_BAC.softmax(-1)[..., -1]
+        return self.scores_BAC.sigmoid().amax(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +349,7 @@ class Signals:
         second: `[N, D]`, the same rows again from a second pass of a student in training, which
             differs in what dropout left out; only for terms that compare the two.
         members: of several teachers, what each of them says; `logits` is what they say together.
+        places: of detectors, what they say at each place; they have no logits.
     """
 
     logits: AnyLogits | None = None
@@ -301,6 +358,7 @@ class Signals:
     weights: tuple[Tensor, ...] = ()
     second: Tensor | None = None
     members: tuple[MemberLogits, ...] = ()
+    places: Places | None = None
 
 
 @dataclass(frozen=True, slots=True)

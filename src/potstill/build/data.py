@@ -15,6 +15,7 @@ _KINDS = {
     "causal_lm": "tokens",
     "seq2seq": "tokens",
     "tagging": "tags",
+    "detection": "boxes",
 }
 
 

@@ -36,6 +36,7 @@ from potstill.recipe import (
 from potstill.runtime.fast import Bounds
 from potstill.tasks import (
     CausalLM,
+    Detection,
     Embedding,
     Seq2Seq,
     Tagging,
@@ -125,6 +126,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         return Seq2Seq(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "detection":
+        return Detection(data.classes or ())
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
     return Embedding() if recipe.task == "embedding" else predicting_task(recipe, data)

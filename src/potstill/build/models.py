@@ -11,6 +11,7 @@ from potstill.models import (
     shrunken_config,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.models.detection import DETECTION
 from potstill.models.rule_students import SOURCE as FITTED
 from potstill.pipeline.experiment import (
     MadeModel,
@@ -50,7 +51,7 @@ def config_of(
         options=_marked(spec.options, data) if writes else spec.options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
-        purpose=task if task in PURPOSES else "",
+        purpose=task if task in PURPOSES | {DETECTION} else "",
     )
 
 

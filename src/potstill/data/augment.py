@@ -10,6 +10,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from potstill.data.box_moves import moved_labels
 from potstill.data.draws import Draws
 from potstill.data.ops import CATALOGUE, Op
 from potstill.data.options import JSON, Options, nearest
@@ -57,6 +58,43 @@ class Augment:
             result = op(result, draws.split(number))
         untouched = (view == 0).view(-1, *(1,) * (inputs.ndim - 1))
         return torch.where(untouched, inputs, result)
+
+    def with_boxes(
+        self, images: Tensor, labels_BM6: Tensor, *, ids: Tensor, view: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `__call__`, of images with boxes (`[B, M, 6]`, see `signals.Batch`), which go along.
+
+        Boxes are cut at the edge; of which less than a quarter, or less than a pixel, is left in
+        the picture are gone.
+
+        Raises:
+            RecipeError: an op that does not say where boxes go.
+        """
+        self.check(images)
+        self.check_boxes()
+        draws = Draws.of(self.seed, ids, view)
+        moved, size = labels_BM6[..., 1:5], (images.shape[2], images.shape[3])
+        result = images
+        for number, op in enumerate(self.ops):
+            mine = draws.split(number)
+            result = op(result, mine)
+            moved = op.moved(moved, size, mine)
+        seen = view == 0
+        labels = moved_labels(labels_BM6, moved, size)
+        return (
+            torch.where(seen.view(-1, 1, 1, 1), images, result),
+            torch.where(seen.view(-1, 1, 1), labels_BM6, labels),
+        )
+
+    def check_boxes(self) -> None:
+        """Raise `RecipeError` if an op does not say where boxes go."""
+        for op in self.ops:
+            if not op.keeps_boxes:
+                fitting = [name for name, kind in CATALOGUE.items() if kind.keeps_boxes]
+                raise RecipeError(
+                    f"Augmentation `{type(op).__name__.lower()}` does not say where boxes go; for "
+                    f"detection use {', '.join(f'`{name}`' for name in fitting)}."
+                )
 
     def check(self, inputs: Tensor) -> None:
         """Raise `RecipeError` if an op does not apply to inputs of this rank."""

@@ -138,7 +138,11 @@ class Feed:
         source, longest = self._source, None
         ids = source.ids.index_select(0, rows)
         view = torch.full_like(ids, self._view(epoch))
-        if self._lengths is None:
+        raw: Tensor | None = None
+        boxes: Tensor | None = None
+        if self._boxed and self.augment is not None:
+            inputs, raw, boxes = self._with_boxes(self.augment, rows, ids, view)
+        elif self._lengths is None:
             inputs, raw = self._inputs(rows, ids, view)
         else:
             padded = source.inputs.index_select(0, rows)
@@ -147,7 +151,7 @@ class Feed:
             raw = inputs if self.keep_raw else None
         batch = Batch(
             inputs=inputs,
-            labels=self._labels(rows, longest),
+            labels=self._labels(rows, longest) if boxes is None else boxes,
             labelled=None if source.labelled is None else source.labelled.index_select(0, rows),
             ids=ids,
             view=view,
@@ -195,6 +199,21 @@ class Feed:
         inputs = self.augment(self.normalise(raw), ids=ids, view=view)
         return inputs, self.normalise.inverse(inputs)
 
+    @property
+    def _boxed(self) -> bool:
+        """Whether labels are boxes, which move as the images do."""
+        return self._source.labels is not None and self._source.labels.ndim == 3
+
+    def _with_boxes(
+        self, augment: Augment, rows: Tensor, ids: Tensor, view: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Augmented model inputs, the same raw, and the boxes in them."""
+        labels = self._source.labels
+        assert labels is not None
+        unit = self.normalise.unit(self._source.inputs.index_select(0, rows))
+        unit, boxes = augment.with_boxes(unit, labels.index_select(0, rows), ids=ids, view=view)
+        return self.normalise.standard(unit), unit * self.normalise.scale, boxes
+
     def _permutation(self, epoch: int) -> Tensor:
         """`[N]` on the device; kept for the epoch that is under way."""
         key = epoch if self.shuffle else 0
@@ -237,6 +256,11 @@ class Feed:
         if self.augment is not None:
             self.augment.check(self.samples.inputs)
         labels = self.samples.labels
+        if labels is not None and labels.ndim == 3:
+            if self.mix is not None:
+                raise RecipeError("Pictures with boxes are not mixed; leave `mix` out.")
+            if self.augment is not None:
+                self.augment.check_boxes()
         if (
             self.mix is not None
             and self.num_classes < 1

@@ -45,6 +45,8 @@ class Scheme:
                 return self._encode_multi(labels, part=part)
             case TargetKind.REGRESSION:
                 return self._encode_values(labels, part=part)
+            case TargetKind.BOXES:
+                return torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float32))
             case TargetKind.TOKENS | TargetKind.TAGS | TargetKind.EMBEDDING:
                 return torch.from_numpy(labels.astype(np.int64))
 
@@ -134,6 +136,8 @@ def read_scheme(
         DataError: labels of no known form, a single class, classes without a training row.
     """
     kind = _guess(labels) if target_kind is None else target_kind
+    if kind is TargetKind.BOXES:
+        return _box_scheme(labels, classes)
     if labels.dtype.kind not in "buifUS":
         raise DataError(
             f"Labels of type {labels.dtype} are neither numbers nor names; convert them first."
@@ -157,7 +161,25 @@ def read_scheme(
     return _numbered_scheme(occurring, labels, classes=classes)
 
 
+def _box_scheme(labels: Array, classes: tuple[str, ...] | None) -> Scheme:
+    """Boxes `[N, M, 6]`, whose classes have names."""
+    if labels.ndim != 3 or labels.shape[2] != 6:
+        raise DataError(
+            f"Labels of shape {labels.shape} are no boxes; `task: detection` needs [N, M, 6] "
+            "(class, x1, y1, x2, y2, ignored), which data sources `coco` and `voc` read."
+        )
+    highest = int(labels[..., 0].max())
+    names = classes or tuple(str(number) for number in range(highest + 1))
+    if highest >= len(names):
+        raise DataError(
+            f"The boxes have class {highest}, and `classes:` names {len(names)}; name all classes."
+        )
+    return Scheme(target_kind=TargetKind.BOXES, num_outputs=len(names), classes=names)
+
+
 def _guess(labels: Array) -> TargetKind:
+    if labels.ndim == 3 and labels.shape[2] == 6 and labels.dtype.kind == "f":
+        return TargetKind.BOXES
     if labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1):
         return TargetKind.REGRESSION if labels.dtype.kind == "f" else TargetKind.SINGLE_LABEL
     if labels.ndim == 2 and labels.dtype.kind in "buif":

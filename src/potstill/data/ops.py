@@ -29,6 +29,12 @@ class Op(ABC):
         frozenset[int]
     ]  # which ranks of input it works on: tables 2, signals 3, images 4
 
+    keeps_boxes: ClassVar[bool] = False  # whether `moved` is right for boxes in images
+
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """Where boxes in images of a height and width go, with the draws that move the images."""
+        return corners_BM4
+
     def __call__(self, inputs: Tensor, draws: Draws) -> Tensor:
         """`[B, ...]` float32 → the same shape; row b depends on row b and its draws alone."""
         assert inputs.ndim in self.dims, "Augment.check comes first"
@@ -80,6 +86,7 @@ class Crop(Op):
     """
 
     dims = IMAGES
+    keeps_boxes = True
     padding: int = 4
     fill: str = "zero"
 
@@ -98,6 +105,11 @@ class Crop(Op):
         top, left = (p - draws.whole(p, 2)).unbind(1)
         return _windows(padded, top, left, (height, width))
 
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """As in `Op`."""
+        down, right = draws.whole(self.padding, 2).unbind(1)
+        return corners_BM4 + torch.stack([right, down, right, down], dim=1)[:, None]
+
 
 @final
 @dataclass(frozen=True)
@@ -108,6 +120,7 @@ class Jitter(Op):
     """
 
     dims = IMAGES
+    keeps_boxes = True
     pixels: int = 2
 
     def __post_init__(self) -> None:
@@ -116,6 +129,10 @@ class Jitter(Op):
     def _changed(self, inputs: Tensor, draws: Draws) -> Tensor:
         return Crop(padding=self.pixels)(inputs, draws)
 
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """As in `Op`."""
+        return Crop(padding=self.pixels).moved(corners_BM4, size, draws)
+
 
 @final
 @dataclass(frozen=True)
@@ -123,6 +140,7 @@ class Flip(Op):
     """Mirror left and right with a probability."""
 
     dims = IMAGES
+    keeps_boxes = True
     probability: float = 0.5
 
     def __post_init__(self) -> None:
@@ -132,6 +150,13 @@ class Flip(Op):
     def _changed(self, inputs: Tensor, draws: Draws) -> Tensor:
         flipped = draws.uniform() < self.probability
         return torch.where(flipped.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """As in `Op`."""
+        x1, y1, x2, y2 = corners_BM4.unbind(-1)
+        mirrored = torch.stack([size[1] - x2, y1, size[1] - x1, y2], dim=-1)
+        flipped = draws.uniform() < self.probability
+        return torch.where(flipped.view(-1, 1, 1), mirrored, corners_BM4)
 
 
 @final
@@ -147,6 +172,7 @@ class Affine(Op):
     """
 
     dims = IMAGES
+    keeps_boxes = True
     degrees: float = 0.0
     translate: float = 0.0
     scale: float = 0.0
@@ -161,18 +187,42 @@ class Affine(Op):
     def _changed(self, inputs: Tensor, draws: Draws) -> Tensor:
         if not (self.degrees or self.translate or self.scale or self.shear):
             return inputs
+        cos, sin, tan, shrink, down, right = self._drawn(draws)
+        y, x = _pixel_grid(inputs)
+        centre_y, centre_x = (inputs.shape[2] - 1) / 2, (inputs.shape[3] - 1) / 2
+        y = (y - centre_y - down) * shrink
+        x = (x - centre_x - right) * shrink
+        x = x - tan * y
+        return _sampled(inputs, cos * y - sin * x + centre_y, sin * y + cos * x + centre_x)
+
+    def _drawn(self, draws: Draws) -> tuple[Tensor, ...]:
+        """`[B, 1, 1]` each: cosine, sine, tangent of the shear, 1 / size, pixels down and right."""
         # Angles in float64, rounded once: the same float32 on every device and in every batch.
         angle, shear, size, down, right = draws.symmetric(5)[:, :, None, None].double().unbind(1)
         angle = angle * math.radians(self.degrees)
         cos, sin = torch.cos(angle).float(), torch.sin(angle).float()
         tan = torch.tan(shear * math.radians(self.shear)).float()
         shrink = (1 / (1 + size * self.scale)).float()
-        y, x = _pixel_grid(inputs)
-        centre_y, centre_x = (inputs.shape[2] - 1) / 2, (inputs.shape[3] - 1) / 2
-        y = (y - centre_y - (down * self.translate).float()) * shrink
-        x = (x - centre_x - (right * self.translate).float()) * shrink
-        x = x - tan * y
-        return _sampled(inputs, cos * y - sin * x + centre_y, sin * y + cos * x + centre_x)
+        return (
+            cos,
+            sin,
+            tan,
+            shrink,
+            (down * self.translate).float(),
+            (right * self.translate).float(),
+        )
+
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """As in `Op`; of a box that was turned or sheared, what holds its four corners."""
+        cos, sin, tan, shrink, down, right = (each[:, 0] for each in self._drawn(draws))
+        x1, y1, x2, y2 = corners_BM4.unbind(-1)
+        old_x = torch.stack([x1, x2, x1, x2]) - size[1] / 2
+        old_y = torch.stack([y1, y1, y2, y2]) - size[0] / 2
+        y = cos * old_y + sin * old_x  # what `_changed` asks of a pixel, solved for the pixel
+        x = cos * old_x - sin * old_y + tan * y
+        y = y / shrink + down + size[0] / 2
+        x = x / shrink + right + size[1] / 2
+        return torch.stack([x.amin(0), y.amin(0), x.amax(0), y.amax(0)], dim=-1)
 
 
 @final
@@ -181,6 +231,7 @@ class Rotate(Op):
     """Rotate about the centre, at most `degrees` either way; `Affine(degrees=degrees)`."""
 
     dims = IMAGES
+    keeps_boxes = True
     degrees: float = 15.0
 
     def __post_init__(self) -> None:
@@ -188,6 +239,10 @@ class Rotate(Op):
 
     def _changed(self, inputs: Tensor, draws: Draws) -> Tensor:
         return Affine(degrees=self.degrees)(inputs, draws)
+
+    def moved(self, corners_BM4: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
+        """As in `Op`."""
+        return Affine(degrees=self.degrees).moved(corners_BM4, size, draws)
 
 
 @final
@@ -266,6 +321,7 @@ class Brightness(Op):
     """Add one number, at most `amount` either way, to an image; kept within [0, 1]."""
 
     dims = IMAGES
+    keeps_boxes = True
     amount: float = 0.2
 
     def __post_init__(self) -> None:
@@ -282,6 +338,7 @@ class Contrast(Op):
     """Stretch an image about mid-grey by 1 - `amount` … 1 + `amount`; kept within [0, 1]."""
 
     dims = IMAGES
+    keeps_boxes = True
     amount: float = 0.2
 
     def __post_init__(self) -> None:
@@ -299,6 +356,7 @@ class Noise(Op):
     """Add bell-shaped noise to every value; `std` in units of what the op is given."""
 
     dims = ANY
+    keeps_boxes = True
     std: float = 0.1
 
     def __post_init__(self) -> None:

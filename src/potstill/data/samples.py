@@ -33,6 +33,7 @@ class TargetKind(StrEnum):
     REGRESSION = "regression"
     TOKENS = "tokens"
     EMBEDDING = "embedding"
+    BOXES = "boxes"
     TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
@@ -46,7 +47,8 @@ class Samples:
             `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
         ids: `[N]` int64, stable, unique within a data set.
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
-            is asked at each position, `[N, L]` int64 (-100: nothing).
+            is asked at each position, `[N, L]` int64 (-100: nothing), or boxes `[N, M, 6]` float32
+            (see `potstill.signals.Batch`).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
         weights: `[N]` float32, how much each sample counts in a loss; `None` means 1 each.
         groups: `[N]` int64, which group (domain, site, speaker) a sample is of; -1 is unknown.

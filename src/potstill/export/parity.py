@@ -83,7 +83,8 @@ def check_parity(
                 f"{reference.shape}; export it again."
             )
         differences.append(np.abs(got - reference).ravel())
-        agreeing.append(_agreement(got, reference, kind))
+        if kind != "boxes":  # boxes and scores beside each other: no row has a decision
+            agreeing.append(_agreement(got, reference, kind))
     difference = np.nan_to_num(np.concatenate(differences), nan=np.inf)
     scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
     parity = Parity(
@@ -93,7 +94,7 @@ def check_parity(
         scale=scale,
         relative=float(difference.max()) / scale,
         limit=max_difference,
-        agreement=None if kind == "regression" else min(agreeing),
+        agreement=None if kind in ("regression", "boxes") else min(agreeing),
         min_agreement=min_agreement,
         rows=len(inputs),
         batch_sizes=list(BATCH_SIZES),

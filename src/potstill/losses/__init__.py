@@ -4,6 +4,7 @@ from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.boundaries import ActivationBoundaries
+from potstill.losses.boxes import BoxKD, DetectionLoss, LocalizationKD, PlaceTerm, PseudoBoxes
 from potstill.losses.catalog import TERMS, create
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
@@ -26,6 +27,7 @@ from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD, Weigh
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
+from potstill.losses.places import PlaceKD
 from potstill.losses.ramps import Ramp
 from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
@@ -66,9 +68,11 @@ __all__ = [
     "BinaryKD",
     "BinaryProbabilityMSE",
     "BlockTerm",
+    "BoxKD",
     "Contrastive",
     "CrossEntropy",
     "CrossTokenizerKD",
+    "DetectionLoss",
     "Distance",
     "DivergenceTerm",
     "EmbeddingCosine",
@@ -81,13 +85,17 @@ __all__ = [
     "Hint",
     "Huber",
     "LayersTerm",
+    "LocalizationKD",
     "LogitMSE",
     "MembersKD",
     "MiniLLM",
     "OFAExits",
     "Objective",
     "ObjectiveValue",
+    "PlaceKD",
+    "PlaceTerm",
     "ProbabilityMSE",
+    "PseudoBoxes",
     "Ramp",
     "Relations",
     "ReverseKL",

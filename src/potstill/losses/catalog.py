@@ -10,6 +10,7 @@ from potstill.losses.attention import AttentionKL, AttentionMSE
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
 from potstill.losses.boundaries import ActivationBoundaries
+from potstill.losses.boxes import BoxKD, DetectionLoss, LocalizationKD, PseudoBoxes
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
@@ -22,6 +23,7 @@ from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
+from potstill.losses.places import PlaceKD
 from potstill.losses.regression import Huber, SquaredError
 from potstill.losses.relations import Relations
 from potstill.losses.reused import SimKD
@@ -81,6 +83,11 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "embedding_mse": EmbeddingMSE,
         "similarity_kl": SimilarityKL,
         "contrastive": Contrastive,
+        "detection_loss": DetectionLoss,
+        "place_kd": PlaceKD,
+        "box_kd": BoxKD,
+        "localization_kd": LocalizationKD,
+        "pseudo_boxes": PseudoBoxes,
         "weight_penalty": WeightPenalty,
     }
 )

@@ -212,8 +212,8 @@ def objective_of(value: object) -> Objective:
 
 def needs_teacher(needs: Needs) -> bool:
     """Whether a teacher is asked at all."""
-    asks = needs.teacher_logits or needs.raw_teacher_logits or needs.teacher_members
-    return asks or bool(needs.teacher_layers)
+    logits = needs.teacher_logits or needs.raw_teacher_logits
+    return logits or needs.teacher_members or needs.teacher_places or bool(needs.teacher_layers)
 
 
 def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
@@ -228,6 +228,7 @@ def merged_needs(needs: Sequence[tuple[str, Needs]]) -> Needs:
         foreign_teacher=all(need.foreign_teacher for need in each if need.teacher_logits),
         labels=any(need.labels for need in each),
         class_labels=any(need.class_labels for need in each),
+        teacher_places=any(need.teacher_places for need in each),
         drawn=any(need.drawn for need in each),
         student_layers=tuple(dict.fromkeys(n for need in each for n in need.student_layers)),
         teacher_layers=tuple(dict.fromkeys(n for need in each for n in need.teacher_layers)),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import DataError
+from potstill.measure.boxes import box_agreement
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     REGRESSION = "regression"
     EMBEDDING = "embedding"
     TOKENS = "tokens"
+    BOXES = "boxes"
 
 
 class Bin(TypedDict):
@@ -79,6 +81,8 @@ def probabilities(logits: Floats, *, kind: Kind | str) -> NDArray[np.float64]:
             raise DataError("Regression values are no probabilities; ask for another figure.")
         case Kind.EMBEDDING:
             raise DataError("Embeddings are no probabilities; ask for another figure.")
+        case Kind.BOXES:
+            raise DataError("Boxes are no probabilities; ask for another figure.")
         case Kind.TOKENS:
             raise DataError("Of tokens a few figures are kept and no probabilities of all classes.")
 
@@ -92,12 +96,14 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
       that does not vary counts 1 if both models are equal there and 0 if not.
     - `embedding`: share of rows whose nearest other row is the same one, from vectors `[N, D]`,
       whose widths may differ.
+    - `boxes`: of the detections of at least one half that either makes, the share that both make,
+      from digests `[N, 6 * K]`; see `measure.boxes`.
     - `tokens`: share of positions with the same likeliest token, from digests `[N, 3]`.
 
     Raises:
         DataError: the shapes differ or there are no rows.
     """
-    same = len(a) == len(b) if kind == Kind.EMBEDDING else a.shape == b.shape
+    same = len(a) == len(b) if kind in (Kind.EMBEDDING, Kind.BOXES) else a.shape == b.shape
     if not same or len(a) == 0:
         raise DataError(
             f"Agreement needs the same rows from both models, got {a.shape} and {b.shape}; "
@@ -110,6 +116,8 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
             return float(np.mean((a > 0) == (b > 0)))
         case Kind.TOKENS:
             return float(np.mean(a[:, CHOSEN] == b[:, CHOSEN]))
+        case Kind.BOXES:
+            return box_agreement(a, b)
         case Kind.EMBEDDING:
             return float(np.mean(_nearest(a) == _nearest(b)))
         case Kind.REGRESSION:

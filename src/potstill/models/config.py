@@ -14,7 +14,10 @@ _FORMAT = 1
 
 TAGGING = "tagging"
 PURPOSES = frozenset({"causal_lm", "seq2seq", TAGGING})
-"""Of models that are no predictors of one row a sample; named as the task is."""
+"""Of models of texts that are no predictors of one row a sample; named as the task is.
+
+Detectors (`models.detection`) have a purpose of their own.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from potstill.errors import ModelError
 from potstill.models.builtin import build_builtin, builtin_names
 from potstill.models.config import ModelConfig
+from potstill.models.detection import DETECTION, build_detector
 from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
@@ -61,10 +62,11 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
+    if config.purpose in (DETECTION, SEQ2SEQ):
+        make = build_detector if config.purpose == DETECTION else _translation_model
+        return make(config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
-    if config.purpose == SEQ2SEQ:
-        return _translation_model(config, trust=trust).train()
     if config.source in _OWN:
         return _OWN[config.source](config)
     match config.source:

@@ -54,7 +54,8 @@ class Hastening:
         auto = experiment.speed is Speed.AUTO
         able = runtime.world_size == 1 and runtime.device.type in _DEVICES
         texts = experiment.data.tokens is not None or experiment.task.kind == "tokens"
-        self.is_on = auto and able and not texts
+        boxes = experiment.task.kind == "boxes"  # what detectors say is more than logits
+        self.is_on = auto and able and not texts and not boxes
         fused = auto and able and texts and runtime.precision is not Precision.FP16
         self.usual = Pace(fused=fused)  # where nothing is tried
         if auto and able and texts:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from potstill.measure.boxes import counts
 from potstill.measure.classes import MOST_CLASSES, class_records
 from potstill.measure.quality import (
     NLL,
@@ -148,7 +149,7 @@ def _metrics(
 
 def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
     kind = shop.experiment.task.kind
-    if kind in ("regression", "embedding"):
+    if kind in ("regression", "embedding", "boxes"):
         return {}
     found: dict[str, object] = {}
     for role in _roles(answers):
@@ -237,6 +238,8 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
         return _similarities(outputs)
     if kind == "tokens":
         return outputs[:, NLL : NLL + 1]
+    if kind == "boxes":
+        return counts(outputs, num_classes=shop.num_outputs)
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":
         return (p > 0.5).astype(np.float64)

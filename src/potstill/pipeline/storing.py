@@ -143,6 +143,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
             "the student writes some of the samples itself at every step, which no store holds; "
             "leave `distill.on_policy` out."
         )
+    if experiment.task.kind == "boxes":
+        return "what detectors say at their places is not stored yet."
     if learning.mix is not None:
         return "mixing makes new samples at every step, which no store holds; switch `mix` off."
     by_token = experiment.task.kind == "tokens"

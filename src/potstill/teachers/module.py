@@ -35,8 +35,11 @@ class ModuleTeacher(Teacher):
 
     def offers(self) -> Offers:
         """Raw logits (or values) and the output of any named layer."""
+        layers = tuple(known_layers(self.model))
+        if self._task.kind == "boxes":
+            return Offers(logits=None, layers=layers, places=True)
         kind = LogitKind.VALUES if self._task.kind in VALUED else LogitKind.RAW
-        return Offers(logits=kind, layers=tuple(known_layers(self.model)))
+        return Offers(logits=kind, layers=layers)
 
     def fingerprint(self) -> str:
         """Digest of weights and preprocessing."""

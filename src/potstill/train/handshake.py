@@ -13,7 +13,7 @@ from potstill.losses import DivergenceTerm, Objective
 from potstill.losses.divergence import wrong_for
 from potstill.losses.objective import needs_teacher
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
-from potstill.signals import Batch, Signals, SparseLogits
+from potstill.signals import Batch, Places, Signals, SparseLogits
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def _unmet_by_teacher(needs: Needs, offered: Offers | None) -> Iterator[str]:
         )
     if needs.teacher_logits and offered.logits is None:
         yield "it needs the teacher's logits, and this teacher gives none."
+    if needs.teacher_places and not offered.places:
+        yield "it needs a teacher that detects, and this one does not. Give a detector."
     if needs.teacher_logits and not needs.sparse_teacher and offered.logits is LogitKind.SPARSE:
         yield (
             "it needs the teacher's logits of all classes, and this teacher gives the best ones "
@@ -136,6 +138,7 @@ _INSTEAD = {
     "multi_label": "; use binary_kd, binary_probability_mse and binary_cross_entropy",
     "regression": "; use squared_error or huber",
     "single_label": "; use kd and cross_entropy",
+    "boxes": "; use place_kd, box_kd and detection_loss",
 }
 
 
@@ -195,6 +198,8 @@ def _in_shapes(
     yield from _class_counts(said, taught, task, batch)
     if isinstance(taught.logits, SparseLogits):
         yield from _kept_classes(objective, taught.logits)
+    if said.places is not None:  # detectors have no logits
+        return
     assert said.logits is not None, "a task's forward gives logits"
     classes = getattr(said.logits, "num_classes", 0)
     if classes < needs.min_classes:
@@ -207,6 +212,9 @@ def _in_shapes(
 
 def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> Iterator[str]:
     if task.kind == "embedding":  # widths may differ, and there are no labels
+        return
+    if said.places is not None:
+        yield from _box_classes(said.places, taught.places, batch)
         return
     mine, theirs = (getattr(s.logits, "num_classes", None) for s in (said, taught))
     if mine is not None and theirs is not None and mine != theirs:
@@ -226,6 +234,15 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
             )
     elif labels.ndim == 2 and labels.shape[1] != mine:
         yield f"the labels have {labels.shape[1]} columns, the student {mine} outputs."
+
+
+def _box_classes(mine: Places, theirs: Places | None, batch: Batch) -> Iterator[str]:
+    """What detectors and boxes say of the number of classes."""
+    classes = mine.num_classes
+    if theirs is not None and theirs.num_classes not in (1, classes):  # 1: proposals
+        yield f"the student has {classes} classes, the teacher {theirs.num_classes}."
+    if batch.labels is not None and (highest := int(batch.labels[..., 0].max())) >= classes:
+        yield f"the data have boxes of class {highest}, the student only {classes} classes."
 
 
 def _kept_classes(objective: Objective, kept: SparseLogits) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from potstill.data.assembly import FORM_OPTIONS, Form, Raw, Sizes, assemble
 from potstill.data.options import JSON, Options, nearest
 from potstill.data.samples import DataSet, TargetKind
-from potstill.data.sources import builtin, hf, npz, pairs, python, text
+from potstill.data.sources import builtin, coco, hf, npz, pairs, python, text, voc
 from potstill.data.sources.request import Request
 from potstill.errors import RecipeError
 
@@ -20,11 +20,13 @@ class Source(NamedTuple):
 
 SOURCES: dict[str, Source] = {
     "builtin": Source(builtin.read, builtin.OPTIONS),
+    "coco": Source(coco.read, coco.OPTIONS),
     "hf": Source(hf.read, hf.OPTIONS),
     "npz": Source(npz.read, npz.OPTIONS),
     "pairs": Source(pairs.read, pairs.OPTIONS),
     "python": Source(python.read, python.OPTIONS),
     "text": Source(text.read, text.OPTIONS),
+    "voc": Source(voc.read, voc.OPTIONS),
 }
 
 
@@ -46,8 +48,8 @@ def load(
     part that the source has is used as it is; one that is missing is cut off.
 
     Args:
-        source: `builtin`, `npz`, `hf`, `pairs`, `text` or `python`; see the modules for their
-            options.
+        source: `builtin`, `npz`, `hf`, `pairs`, `text`, `coco`, `voc` or `python`; see the modules
+            for their options.
         options: plain values.
         target_kind: what the task predicts; `None` decides by the labels.
         validation: share (0.1) or number (500) of training rows to cut off for selection.

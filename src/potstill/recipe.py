@@ -38,8 +38,8 @@ class _Open(BaseModel):
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "text", "pairs", "python"] = Field(
-        description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
+    source: Literal["audio", "builtin", "npz", "hf", "text", "pairs", "python"] = Field(
+        description="audio: sounds. builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
         "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
         "written for them. python: a function of yours (needs --trust)."
     )
@@ -261,6 +261,9 @@ class MeasureSpec(_Strict):
     energy: bool = Field(True, description="Estimate energy with codecarbon when it is installed.")
     country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
     prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
+    hop_ms: float = Field(
+        20.0, gt=0, description="Of models that hear: milliseconds of sound in a chunk of a stream."
+    )
 
 
 class CodecSpec(_Open):
@@ -337,6 +340,7 @@ class Recipe(_Strict):
     description: str = ""
     task: Literal[
         "classification",
+        "keyword",
         "multi_label",
         "regression",
         "tagging",

@@ -11,6 +11,7 @@ from potstill.recipe import (
 
 _KINDS = {
     "classification": "single_label",
+    "keyword": "single_label",
     "causal_lm": "tokens",
     "seq2seq": "tokens",
     "tagging": "tags",

@@ -31,6 +31,7 @@ from potstill.tasks import (
     CausalLM,
     Classification,
     Embedding,
+    Keyword,
     MultiLabel,
     Regression,
     Seq2Seq,
@@ -39,6 +40,7 @@ from potstill.tasks import (
 
 _TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "keyword": Keyword,
     "multi_label": MultiLabel,
     "regression": Regression,
     "embedding": Embedding,

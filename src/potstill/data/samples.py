@@ -22,6 +22,7 @@ class Kind(StrEnum):
     TABLE = "table"
     SIGNAL = "signal"
     TEXT = "text"
+    AUDIO = "audio"
 
 
 class TargetKind(StrEnum):
@@ -32,6 +33,7 @@ class TargetKind(StrEnum):
     REGRESSION = "regression"
     TOKENS = "tokens"
     EMBEDDING = "embedding"
+    TRANSCRIPT = "transcript"
     TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
@@ -42,10 +44,12 @@ class Samples:
 
     Args:
         inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32, texts
-            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
+            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types), sounds
+            `[N, 1, L]` int16, or of unequal length `[N, 2, L]` (the wave, and 1 where it stands).
         ids: `[N]` int64, stable, unique within a data set.
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
-            is asked at each position, `[N, L]` int64 (-100: nothing).
+            is asked at each position, `[N, L]` int64 (-100: nothing); of sounds that are written
+            down, the letters `[N, U]` int64 (-100 behind the last).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
 
     Raises:
@@ -132,6 +136,7 @@ class DataSet:
         tokens: of texts, who turns them into numbers and back.
         references: of texts to be written, each sample's, as it stands in the data, by identity.
         taught: what distilled students learn on; `train` (with `transfer`) if left out.
+        sampling_rate: of sounds, samples a second.
     """
 
     name: str
@@ -149,6 +154,7 @@ class DataSet:
     tokens: Tokens | None = None
     references: Mapping[int, str] | None = None
     taught: Samples | None = None
+    sampling_rate: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -158,7 +164,7 @@ class DataSet:
     def example(self) -> Tensor:
         """One test sample as models are given it, `[1, ...]`; of texts, one of middle length."""
         inputs = self.test.inputs
-        if self.tokens is None:
+        if self.tokens is None and not self.normalise.is_padded:
             return self.normalise(inputs[:1])
         middle = int(lengths_of(inputs).argsort(stable=True)[len(inputs) // 2])
         return self.normalise(trimmed(inputs[middle : middle + 1]))
@@ -168,6 +174,8 @@ class DataSet:
         digest = hashlib.sha256(
             repr((self.kind, self.target_kind, self.classes, self.features)).encode()
         )
+        if self.sampling_rate is not None:
+            digest.update(repr(self.sampling_rate).encode())
         for part in (self.train, self.validation, self.test, self.transfer):
             tensors = () if part is None else (part.inputs, part.ids, part.labels, part.labelled)
             _digest(digest, tensors)

@@ -20,6 +20,7 @@ from potstill.measure.latency import (
     measure_onnx,
 )
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
+from potstill.pipeline.streaming import export_streams
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
 from potstill.pipeline.workshop import Workshop
@@ -78,6 +79,7 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
         "file_bytes": {role: _bytes_of(path) for role, path in written.items()},
         "parity": parity,
         "latency": latency,
+        "streaming": export_streams(shop, modules, folder),
         "shipped_seed": shipped,
         "size": _sizes(shop, ready, modules),
     }

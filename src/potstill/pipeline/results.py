@@ -42,6 +42,7 @@ def gather(
             "classes": None if data.classes is None else list(data.classes),
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
+            "sampling_rate": data.sampling_rate,
         },
         "speed": shop.hastening.summary(),
         "warnings": shop.warnings,
@@ -76,6 +77,7 @@ def _model(
         "calibration": _part(measured, "calibration", role),
         **sizes[role],
         "latency_ms": _part(exported, "latency", role),
+        "streaming": _part(exported, "streaming", role),
         "file": files.get(role),
         "file_bytes": _part(exported, "file_bytes", role),
     }

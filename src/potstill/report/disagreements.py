@@ -11,6 +11,7 @@ from potstill.report.pictures import (
     Picture,
     image_picture,
     signal_picture,
+    sound_picture,
     table_picture,
     text_picture,
 )
@@ -201,6 +202,8 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     sample, texts = inputs[row], run.samples.get("texts")
     if texts is not None and row < len(texts):
         return text_picture(str(texts[row]))
+    if facts.kind == "audio" and facts.sampling_rate is not None:
+        return sound_picture(_heard(sample), sampling_rate=facts.sampling_rate)
     if facts.kind == "image" and sample.ndim == 3:
         return image_picture(sample)
     if facts.kind == "signal" and sample.ndim == 2:
@@ -208,3 +211,8 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     if sample.ndim == 1:
         return table_picture(row, rows_MF=inputs, names=facts.features or ())
     return None
+
+
+def _heard(sample: np.ndarray) -> np.ndarray:
+    """The wave of a sample; of unequal lengths, without what pads it."""
+    return sample[0] if len(sample) == 1 else sample[0][: int(sample[1].sum())]

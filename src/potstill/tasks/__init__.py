@@ -2,7 +2,7 @@
 
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
-from potstill.tasks.predicting import Classification, MultiLabel, Regression
+from potstill.tasks.predicting import Classification, Keyword, MultiLabel, Regression
 from potstill.tasks.tagging import Tagging
 from potstill.tasks.translation import Seq2Seq
 
@@ -10,6 +10,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Embedding",
+    "Keyword",
     "MultiLabel",
     "Regression",
     "Seq2Seq",

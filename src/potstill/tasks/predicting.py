@@ -49,7 +49,6 @@ def _target(batch: Batch) -> Target:
     )
 
 
-@final
 class Classification(Task):
     """One class a sample. Model output: logits `[B, C]`; labels: `[B]` int64 or `[B, C]` soft."""
 
@@ -92,6 +91,13 @@ class Classification(Task):
     def default_objective(self) -> Objective:
         """Cross entropy."""
         return weighted(CrossEntropy())
+
+
+@final
+class Keyword(Classification):
+    """Which word a window of sound holds: `Classification`, of sounds."""
+
+    name = "keyword"
 
 
 @final

@@ -345,6 +345,7 @@ class Recipe(_Strict):
         "regression",
         "tagging",
         "embedding",
+        "asr",
         "seq2seq",
         "causal_lm",
     ] = "classification"

@@ -10,6 +10,7 @@ from potstill.build.learning import (
     storing_of,
 )
 from potstill.build.models import made_model, student_config
+from potstill.build.speech import transcription_of
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.data import DataSet
 from potstill.errors import RecipeError
@@ -112,6 +113,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         return Seq2Seq(reduction=reduction)
     if reduction != "token":
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
+    if recipe.task == "asr":
+        return transcription_of(recipe, data)
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
     return _TASKS[recipe.task]()

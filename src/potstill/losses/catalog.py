@@ -23,6 +23,7 @@ from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
+from potstill.losses.transcripts import CTC, FrameKD
 from potstill.losses.weights import WeightPenalty
 
 TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
@@ -60,6 +61,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "embedding_mse": EmbeddingMSE,
         "similarity_kl": SimilarityKL,
         "contrastive": Contrastive,
+        "ctc": CTC,
+        "frame_kd": FrameKD,
         "weight_penalty": WeightPenalty,
     }
 )

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     REGRESSION = "regression"
     EMBEDDING = "embedding"
     TOKENS = "tokens"
+    TRANSCRIPT = "transcript"
 
 
 class Bin(TypedDict):
@@ -92,6 +93,7 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
       that does not vary counts 1 if both models are equal there and 0 if not.
     - `embedding`: share of rows whose nearest other row is the same one, from vectors `[N, D]`,
       whose widths may differ.
+    - `transcript`: share of sounds that are written down alike, from digests `[N, 1 + K]`.
     - `tokens`: share of positions with the same likeliest token, from digests `[N, 3]`.
 
     Raises:
@@ -110,6 +112,8 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
             return float(np.mean((a > 0) == (b > 0)))
         case Kind.TOKENS:
             return float(np.mean(a[:, CHOSEN] == b[:, CHOSEN]))
+        case Kind.TRANSCRIPT:
+            return float(np.mean((a[:, 1:] == b[:, 1:]).all(axis=1)))
         case Kind.EMBEDDING:
             return float(np.mean(_nearest(a) == _nearest(b)))
         case Kind.REGRESSION:

@@ -119,7 +119,7 @@ def _metrics(
 
 def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
     kind = shop.experiment.task.kind
-    if kind in ("regression", "embedding"):
+    if kind in ("regression", "embedding", "transcript"):
         return {}
     found: dict[str, object] = {}
     for role in ROLES:
@@ -184,7 +184,7 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
         return outputs
     if kind == "embedding":
         return _similarities(outputs)
-    if kind == "tokens":
+    if kind in ("tokens", "transcript"):
         return outputs[:, NLL : NLL + 1]
     p = probabilities(outputs, kind=kind)
     if kind == "multi_label":

@@ -4,6 +4,7 @@ from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, Keyword, MultiLabel, Regression
 from potstill.tasks.tagging import Tagging
+from potstill.tasks.transcription import Transcription
 from potstill.tasks.translation import Seq2Seq
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Regression",
     "Seq2Seq",
     "Tagging",
+    "Transcription",
 ]

@@ -131,6 +131,7 @@ _INSTEAD = {
     "multi_label": "; use binary_kd, binary_probability_mse and binary_cross_entropy",
     "regression": "; use squared_error or huber",
     "single_label": "; use kd and cross_entropy",
+    "transcript": "; use frame_kd, kd and ctc",
 }
 
 
@@ -210,7 +211,7 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
             f"classes, give `label_map`: the teacher's number for each of the student's {mine}."
         )
     labels = batch.labels
-    if labels is None or mine is None:
+    if labels is None or mine is None or task.kind == "transcript":
         return
     if task.kind in ("single_label", "tokens") and not labels.is_floating_point():
         highest = int(labels.max())

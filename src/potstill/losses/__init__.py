@@ -27,9 +27,11 @@ from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
+from potstill.losses.transcripts import CTC, FrameKD
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
+    "CTC",
     "DIST",
     "DKD",
     "JSD",
@@ -59,6 +61,7 @@ __all__ = [
     "FeatureTerm",
     "Follow",
     "HiddenStates",
+    "FrameKD",
     "Hint",
     "Huber",
     "LogitMSE",

@@ -37,7 +37,7 @@ class CTC(ArithmeticTerm):
         neighbours and then drops blanks, $q_t$ is the softmax of frame $t$. Counted are letters.
     Shapes: student logits `[N, V]`, letter 0 the blank; labels `[B, U]` whole numbers, -100 behind
         the last letter.
-    Paper: Graves et al. 2006, "Connectionist temporal classification", ICML.
+    Paper: Graves et al. 2006, "Connectionist temporal classification", doi:10.1145/1143844.1143891.
     Requires: a text for each sound, of no more letters (and repeats) than the sound has frames;
         sounds with longer texts add 0. Sounds without a text are skipped.
     Related: `FrameKD` follows a teacher frame by frame; `CrossEntropy` is for labels in time.
@@ -109,11 +109,10 @@ class FrameKD(RowTerm):
     Formula: $w_t\,T^2\,\mathrm{KL}(p_t \,\|\, q_t)$ at temperature T, with
         $w_t = \beta + (1 - \beta)(1 - p_t(\mathrm{blank}))$ and the teacher's blank at temperature 1.
     Shapes: logits `[N, V]` on both sides, letter 0 the blank.
-    Paper: KD on posteriors of CTC: Senior et al. 2015, "Acoustic modelling with CD-CTC-sMBR LSTM
-        RNNs", and Kurata and Audhkhasi 2018, "Improved knowledge distillation from bi-directional
-        to uni-directional LSTM CTC" (which says why: peaks of two models that learnt alone stand at
-        different frames). The weight w is Potstill's own, between all frames alike and those alone
-        in which the teacher says a letter.
+    Paper: Kurata and Audhkhasi 2019, arXiv:1904.08311 (peaks of models that learnt alone stand at
+        different frames, those of a taught one at its teacher's); on what to do with blanks, Hilmes
+        et al. 2025, arXiv:2506.01503. The weight w is Potstill's own: it goes smoothly from all
+        frames alike to those alone in which the teacher says a letter (blank elimination).
     Requires: a teacher with the student's letters and as many frames. No labels.
     Related: with `blank_weight=1` this is `KD`.
     Example: `0.5 * FrameKD(temperature=1, blank_weight=0.3) + 0.5 * CTC()`
@@ -128,8 +127,7 @@ class FrameKD(RowTerm):
 
     def __post_init__(self) -> None:
         check_number(self, "temperature", self.temperature, above=0)
-        check_number(self, "blank_weight", self.blank_weight, at_least=0)
-        if self.blank_weight > 1:
+        if self.blank_weight != 1:
             check_number(self, "blank_weight", self.blank_weight, at_least=0, below=1)
 
     def needs(self) -> Needs:

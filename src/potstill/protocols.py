@@ -184,6 +184,7 @@ class Task(ABC):
     primary: str  # the metric that decides; a class attribute, or an option of the task
     higher_is_better: bool  # of the primary metric
     truth_from_teacher: ClassVar[bool] = False  # labels of what is scored are its answers
+    digests_samples: ClassVar[bool] = False  # `digest` keeps one row a sample, whatever rows are
     judged_by: ClassVar[str] = ""  # a metric of what is written (higher is better), if not primary
 
     @abstractmethod

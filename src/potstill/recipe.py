@@ -43,6 +43,8 @@ class SyntheticSpec(_Strict):
     swap: float = Field(0.5, gt=0, le=1, description="How likely each column is changed.")
     spread: float = Field(1.0, gt=0, description="Of munge: larger stays nearer to the data.")
     seed: int = Field(0, ge=0)
+
+
 class TransferSpec(_Open):
     """Unlabelled samples that distilled students learn on; further keys are the source's."""
 
@@ -88,11 +90,13 @@ def _share(value: object) -> object:
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["builtin", "npz", "hf", "text", "pairs", "python", "coco", "voc"] = Field(
-        description="builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
-        "written for them. python: a function of yours (needs --trust). coco, voc: pictures with "
-        "boxes."
+    source: Literal[
+        "audio", "builtin", "coco", "hf", "npz", "pairs", "python", "text", "voc"
+    ] = Field(
+        description="audio: sounds. builtin: shipped with scikit-learn. coco, voc: pictures with "
+        "boxes. hf: hub, csv, json, parquet, imagefolder. npz: arrays. pairs: texts and what is to "
+        "be written for them. python: a function of yours (needs --trust). text: plain text files, "
+        "for language models."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."
@@ -341,9 +345,7 @@ class PeerSpec(_Strict):
 class TaughtSpec(LearnSpec):
     """How an assistant learns."""
 
-    objective: tuple[TermSpec, ...] | None = Field(
-        None, description="The student's, if left out."
-    )
+    objective: tuple[TermSpec, ...] | None = Field(None, description="The student's, if left out.")
 
 
 class AssistantSpec(_Strict):
@@ -439,6 +441,9 @@ class MeasureSpec(_Strict):
     energy: bool = Field(True, description="Estimate energy with codecarbon when it is installed.")
     country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
     prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
+    hop_ms: float = Field(
+        20.0, gt=0, description="Of models that hear: milliseconds of sound in a chunk of a stream."
+    )
 
 
 class CodecSpec(_Open):
@@ -515,10 +520,12 @@ class Recipe(_Strict):
     description: str = ""
     task: Literal[
         "classification",
+        "keyword",
         "multi_label",
         "regression",
         "tagging",
         "embedding",
+        "asr",
         "seq2seq",
         "causal_lm",
         "detection",

@@ -280,6 +280,8 @@ class MemberLogits:
     values_NM: Tensor
     classes_M: Tensor | None = None
     weight: float = 1.0
+
+
 class BoxReader(Protocol):
     """What a detector makes of what it said at its places."""
 

@@ -12,6 +12,8 @@ from potstill.recipe import (
 
 _KINDS = {
     "classification": "single_label",
+    "keyword": "single_label",
+    "asr": "transcript",
     "causal_lm": "tokens",
     "seq2seq": "tokens",
     "tagging": "tags",

@@ -14,6 +14,7 @@ from potstill.build.learning import (
 )
 from potstill.build.models import made_model, student_config
 from potstill.build.reusing import with_teachers_head
+from potstill.build.speech import transcription_of
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
@@ -42,7 +43,7 @@ from potstill.tasks import (
     Tagging,
 )
 
-_PREDICTING = ("classification", "multi_label", "regression")
+_PREDICTING = ("classification", "keyword", "multi_label", "regression")
 
 
 def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
@@ -128,6 +129,8 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
         raise RecipeError(f"`distill.reduction: {reduction}` is for language models; leave it out.")
     if recipe.task == "detection":
         return Detection(data.classes or ())
+    if recipe.task == "asr":
+        return transcription_of(recipe, data)
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
     return Embedding() if recipe.task == "embedding" else predicting_task(recipe, data)

@@ -10,6 +10,7 @@ from potstill.models import (
     language_student_config,
     shrunken_config,
 )
+from potstill.models.builtin import HEARING
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.models.detection import DETECTION
 from potstill.models.rule_students import SOURCE as FITTED
@@ -44,11 +45,15 @@ def config_of(
     spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
 ) -> ModelConfig:
     """How a model that a recipe names is rebuilt, fitted to the data."""
-    writes = task == "seq2seq"
+    options = spec.options
+    if task == "seq2seq":
+        options = _marked(options, data)
+    if spec.source == "builtin" and spec.name in HEARING:
+        options = _tuned(options, data, model=spec.name)
     return ModelConfig(
         source=spec.source,
         name=spec.name,
-        options=_marked(spec.options, data) if writes else spec.options,
+        options=options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
         purpose=task if task in PURPOSES | {DETECTION} else "",
@@ -61,6 +66,23 @@ def _marked(options: Options, data: DataSet) -> Options:
     if "model_type" not in options or data.tokens is None or not isinstance(given, dict):
         return options
     return {**options, "config": {**data.tokens.marks(), **given}}
+
+
+def _tuned(options: Options, data: DataSet, *, model: str) -> Options:
+    """Options of a model that hears, told the sampling rate of the data."""
+    rate = data.sampling_rate
+    if rate is None:
+        raise RecipeError(
+            f"`{model}` hears sounds, and the data are of kind {data.kind}; use data source `audio`, "
+            "or `cnn` for other signals."
+        )
+    given = options.get("sampling_rate", rate)
+    if given != rate:
+        raise RecipeError(
+            f"`{model}` is to hear {given} samples a second, and the data have {rate}: leave the "
+            f"model's `sampling_rate` out, or set `data.sampling_rate: {given}`."
+        )
+    return {**options, "sampling_rate": rate}
 
 
 def student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig:

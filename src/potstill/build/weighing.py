@@ -10,15 +10,17 @@ from potstill.losses import CrossEntropy, Objective
 from potstill.losses.objective import Weighted
 from potstill.protocols import Task
 from potstill.recipe import Recipe
-from potstill.tasks import Classification, MultiLabel, Regression
+from potstill.tasks import Classification, Keyword, MultiLabel, Regression
 
+_OF_CLASSES = {"classification": Classification, "keyword": Keyword}
 _POWERS = {"balanced": 1.0, "sqrt": 0.5}
 
 
 def predicting_task(recipe: Recipe, data: DataSet) -> Task:
     """Classification (of one or several labels) or regression."""
-    if recipe.task == "classification":
-        return Classification(primary=recipe.primary, class_weights=class_weights(recipe, data))
+    if recipe.task in _OF_CLASSES:
+        make = _OF_CLASSES[recipe.task]
+        return make(primary=recipe.primary, class_weights=class_weights(recipe, data))
     if recipe.class_weights != "none":
         raise RecipeError(
             f"`class_weights: {recipe.class_weights}` is for classification, and the task is "

@@ -46,6 +46,8 @@ def to_inputs(array: Array, *, kind: Kind, layout: str | None, part: str) -> Ten
     """
     if kind is Kind.TEXT:
         return torch.from_numpy(np.array(array, dtype=np.int32, order="C"))
+    if kind is Kind.AUDIO:
+        return torch.from_numpy(np.array(array, dtype=np.int16, order="C"))
     if array.dtype.kind not in "buif":
         raise DataError(
             f"The {part} inputs hold {array.dtype} values, and numbers are expected; convert text "

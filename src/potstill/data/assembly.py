@@ -13,6 +13,7 @@ from potstill.data.arrays import LAYOUTS, Array, check_finite, guess_kind, resiz
 from potstill.data.labels import Scheme, read_scheme
 from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
+from potstill.data.sounds import FULL_SCALE
 from potstill.data.table_form import TableForm
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
@@ -31,7 +32,7 @@ class Form:
     """How arrays are to be read; the options that every source shares.
 
     Args:
-        kind: image, table, signal or text; `None` decides by shape and type.
+        kind: image, table, signal, text or audio; `None` decides by shape and type.
         layout: where channels are; see `arrays.to_inputs`.
         resize: height and width that images are brought to.
         standardise: whether inputs are standardised with constants of the training part
@@ -106,6 +107,8 @@ class Raw:
     notes: tuple[str, ...] = ()
     tokens: Tokens | None = None
     table: TableForm | None = None
+    sampling_rate: int | None = None  # of sounds
+    masked: bool = False  # of sounds: a second plane says where they stand
     ordered: bool = False  # rows go on where the one before ended: parts are cut off the end
 
 
@@ -129,6 +132,8 @@ def assemble(
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
     if raw.tokens is not None:
         kind = Kind.TEXT
+    if raw.kind is Kind.AUDIO:
+        kind = Kind.AUDIO
     return DataSet(
         name=raw.name,
         kind=kind,
@@ -137,12 +142,13 @@ def assemble(
         validation=parts["validation"],
         test=test,
         transfer=parts.get("transfer"),
-        normalise=_constants(train.inputs, kind=kind, standardise=form.standardise),
+        normalise=_constants(raw, train.inputs, kind=kind, standardise=form.standardise),
         num_outputs=scheme.num_outputs,
         classes=scheme.classes,
         features=raw.features,
         tokens=raw.tokens,
         table=table,
+        sampling_rate=raw.sampling_rate,
         references=_references(raw),
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
@@ -153,7 +159,7 @@ def _with_names(raw: Raw, form: Form) -> Raw:
         raw,
         kind=form.kind or raw.kind,
         layout=raw.layout or form.layout,
-        classes=form.classes or raw.classes,
+        classes=raw.classes if raw.masked else form.classes or raw.classes,
         features=form.features or raw.features,
     )
 
@@ -184,6 +190,9 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     if target_kind in (TargetKind.TOKENS, TargetKind.TAGS) and raw.tokens is not None:
         size = len(raw.classes) if raw.classes else raw.tokens.size
         return Scheme(target_kind=TargetKind.TOKENS, num_outputs=size, classes=raw.classes)
+    if target_kind is TargetKind.TRANSCRIPT:
+        letters = raw.classes or ()
+        return Scheme(target_kind=target_kind, num_outputs=len(letters), classes=letters)
     return read_scheme(labels, target_kind=target_kind, classes=raw.classes, remap=form.remap)
 
 
@@ -340,7 +349,9 @@ def _classes(samples: Samples) -> Tensor | None:
     return labels if is_class else None
 
 
-def _constants(inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:
+def _constants(raw: Raw, inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:
+    if kind is Kind.AUDIO:  # loudness is a model's own business: it hears one sound at a time
+        return normalise.Normalise(scale=FULL_SCALE, masked=raw.masked)
     if not standardise and kind is not Kind.TEXT:
         return normalise.Normalise(scale=255.0 if kind is Kind.IMAGE else 1.0)
     match kind:

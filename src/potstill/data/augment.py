@@ -12,9 +12,14 @@ from torch import Tensor
 
 from potstill.data.box_moves import moved_labels
 from potstill.data.draws import Draws
-from potstill.data.ops import CATALOGUE, Op
+from potstill.data.ops import CATALOGUE as PLAIN
+from potstill.data.ops import Op
 from potstill.data.options import JSON, Options, nearest
+from potstill.data.wave_ops import WAVE_OPS
 from potstill.errors import RecipeError
+
+CATALOGUE: dict[str, type[Op]] = {**PLAIN, **WAVE_OPS}
+"""Every op by the name that recipes use."""
 
 _RANKS = {2: "tables", 3: "signals", 4: "images"}
 

@@ -101,7 +101,7 @@ class Feed:
             views=self.views,
         )
         self.normalise = self.normalise.to(self.device)
-        if self.normalise.tokens:
+        if self.normalise.is_padded:
             self._lengths = lengths_of(self.samples.inputs)
             return
         if self.augment is None and inputs.numel() * 4 <= CACHE_LIMIT:
@@ -147,17 +147,17 @@ class Feed:
         else:
             padded = source.inputs.index_select(0, rows)
             longest = self._longest[index]
-            inputs = self.normalise(padded[:, :, :longest])
-            raw = inputs if self.keep_raw else None
+            inputs, raw = self._trimmed(padded[:, :, :longest], ids, view)
+        by_position = longest if self.normalise.tokens else None
         batch = Batch(
             inputs=inputs,
-            labels=self._labels(rows, longest) if boxes is None else boxes,
+            labels=self._labels(rows, by_position) if boxes is None else boxes,
             labelled=None if source.labelled is None else source.labelled.index_select(0, rows),
             ids=ids,
             view=view,
             raw=raw,
             origin=self._origin,
-            positions=None if self._lengths is None else inputs[:, MASK].bool(),
+            positions=inputs[:, MASK].bool() if self.normalise.tokens else None,
             weights=None if source.weights is None else source.weights.index_select(0, rows),
         )
         if self.mix is None:
@@ -198,6 +198,16 @@ class Feed:
             return self.normalise.standard(unit), unit * self.normalise.scale
         inputs = self.augment(self.normalise(raw), ids=ids, view=view)
         return inputs, self.normalise.inverse(inputs)
+
+    def _trimmed(self, planes: Tensor, ids: Tensor, view: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Model inputs of texts, or of sounds of unequal length, whose padding stays silent."""
+        inputs = self.normalise(planes)
+        if self.augment is not None:
+            wave = self.augment(inputs[:, :MASK], ids=ids, view=view)
+            inputs = torch.cat([wave * inputs[:, MASK:], inputs[:, MASK:]], dim=1)
+        if self.normalise.tokens:
+            return inputs, inputs if self.keep_raw else None
+        return inputs, self.normalise.inverse(inputs) if self.keep_raw else None
 
     @property
     def _boxed(self) -> bool:
@@ -253,6 +263,10 @@ class Feed:
             raise RecipeError(
                 "Texts are neither augmented nor mixed yet; leave `augment` and `mix` out."
             )
+        if self.normalise.masked and self.mix is not None:
+            raise RecipeError(
+                "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` out."
+            )
         if self.augment is not None:
             self.augment.check(self.samples.inputs)
         labels = self.samples.labels
@@ -276,5 +290,7 @@ def _contents(samples: Samples) -> Tensor:
     """What makes a sample the same one: its inputs, and what is asked at its positions."""
     labels = samples.labels
     if labels is None or labels.ndim != 2 or labels.dtype != torch.int64:
+        return samples.inputs
+    if labels.shape[1] != samples.inputs.shape[2]:  # letters of sounds, which no teacher is asked
         return samples.inputs
     return torch.cat([samples.inputs, labels[:, None].to(samples.inputs.dtype)], dim=1)

@@ -47,7 +47,7 @@ class Scheme:
                 return self._encode_values(labels, part=part)
             case TargetKind.BOXES:
                 return torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float32))
-            case TargetKind.TOKENS | TargetKind.TAGS | TargetKind.EMBEDDING:
+            case _:  # numbers of tokens or letters
                 return torch.from_numpy(labels.astype(np.int64))
 
     def _encode_single(self, labels: Array, *, part: str) -> Tensor:

@@ -16,14 +16,21 @@ class Normalise:
     Args:
         mean: broadcasts over one sample: `[C, 1, 1]` (images), `[C, 1]` (signals), `[F]` (tables).
         std: as `mean`; all positive.
-        scale: what raw values are divided by first: 255 for images, 1 otherwise.
+        scale: what raw values are divided by first: 255 for images, 32768 for sounds, else 1.
         tokens: raw values are numbers of tokens: they stay whole (int64) and nothing else is done.
+        masked: of sounds of unequal length, the second plane says where sound stands and stays.
     """
 
     mean: Tensor | None = None
     std: Tensor | None = None
     scale: float = 1.0
     tokens: bool = False
+    masked: bool = False
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether samples are planes that end in padding, of which the second says where."""
+        return self.tokens or self.masked
 
     def __call__(self, raw: Tensor) -> Tensor:
         """`[N, ...]` raw, any dtype → `[N, ...]` float32. Equivalent to `standard(unit(raw))`."""
@@ -34,6 +41,8 @@ class Normalise:
         if self.tokens:
             return raw.long()
         values = raw.float()
+        if self.masked:
+            return torch.cat([values[:, :1] / self.scale, values[:, 1:]], dim=1)
         return values if self.scale == 1.0 else values / self.scale
 
     def standard(self, unit: Tensor) -> Tensor:
@@ -44,6 +53,8 @@ class Normalise:
 
     def inverse(self, inputs: Tensor) -> Tensor:
         """Back to raw units: `(inputs * std + mean) * scale`."""
+        if self.masked:
+            return torch.cat([inputs[:, :1] * self.scale, inputs[:, 1:]], dim=1)
         unit = inputs if self.mean is None or self.std is None else inputs * self.std + self.mean
         return unit if self.scale == 1.0 else unit * self.scale
 
@@ -57,6 +68,7 @@ class Normalise:
         """Hex digest of the constants."""
         constants = [None if t is None else t.tolist() for t in (self.mean, self.std)]
         told = (*constants, self.scale, *(("tokens",) if self.tokens else ()))
+        told = (*told, *(("masked",) if self.masked else ()))
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def as_module(self) -> nn.Module:
@@ -74,11 +86,12 @@ class _NormaliseModule(nn.Module):
     def __init__(self, normalise: Normalise) -> None:
         super().__init__()
         self.scale, self.tokens = normalise.scale, normalise.tokens
+        self.masked = normalise.masked
         for name, value in (("mean", normalise.mean), ("std", normalise.std)):
             self.register_buffer(name, None if value is None else value.clone())
 
     def forward(self, raw: Tensor) -> Tensor:
-        return Normalise(self.mean, self.std, self.scale, self.tokens)(raw)
+        return Normalise(self.mean, self.std, self.scale, self.tokens, self.masked)(raw)
 
 
 def fit_images(images_NCHW: Tensor) -> Normalise:

@@ -118,6 +118,17 @@ class Options:
             return height, width
         raise self._wrong(key, "a positive whole number or [height, width]")
 
+    def pair(self, key: str, *, default: tuple[float, float]) -> tuple[float, float]:
+        """Two numbers; `default` if absent."""
+        value = self._values.get(key, default)
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+            first, second = value
+            if all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+                assert isinstance(first, int | float)
+                assert isinstance(second, int | float)
+                return first, second
+        raise self._wrong(key, "two numbers, [lowest, highest]")
+
     def _wrong(self, key: str, expected: str) -> RecipeError:
         return RecipeError(
             f"`{key}` of {self._owner} must be {expected}, got {self._values.get(key)!r}."

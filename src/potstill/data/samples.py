@@ -23,6 +23,7 @@ class Kind(StrEnum):
     TABLE = "table"
     SIGNAL = "signal"
     TEXT = "text"
+    AUDIO = "audio"
 
 
 class TargetKind(StrEnum):
@@ -34,6 +35,7 @@ class TargetKind(StrEnum):
     TOKENS = "tokens"
     EMBEDDING = "embedding"
     BOXES = "boxes"
+    TRANSCRIPT = "transcript"
     TAGS = "tags"  # asked of a source; the data set that it gives is of tokens
 
 
@@ -44,11 +46,13 @@ class Samples:
 
     Args:
         inputs: images `[N, C, H, W]` uint8, signals `[N, C, L]` or tables `[N, F]` float32, texts
-            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types).
+            `[N, P, L]` int32 (planes: token ids, attention mask, perhaps token types), sounds
+            `[N, 1, L]` int16, or of unequal length `[N, 2, L]` (the wave, and 1 where it stands).
         ids: `[N]` int64, stable, unique within a data set.
         labels: `[N]` int64 classes, `[N, C]` float32 of 0 and 1, `[N, O]` float32 values, or what
             is asked at each position, `[N, L]` int64 (-100: nothing), or boxes `[N, M, 6]` float32
-            (see `potstill.signals.Batch`).
+            (see `potstill.signals.Batch`), or, of sounds that are written down, the letters
+            `[N, U]` int64 (-100 behind the last).
         labelled: `[N]` bool, which rows carry a label; `None` means all (if `labels` is given).
         weights: `[N]` float32, how much each sample counts in a loss; `None` means 1 each.
         groups: `[N]` int64, which group (domain, site, speaker) a sample is of; -1 is unknown.
@@ -141,6 +145,7 @@ class DataSet:
         taught: what distilled students learn on; `studied` (with `transfer`) if left out.
         studied: what students learn on in place of `train`, which is then the teacher's alone.
         groups: names of the groups that samples are of.
+        sampling_rate: of sounds, samples a second.
     """
 
     name: str
@@ -161,6 +166,7 @@ class DataSet:
     table: TableForm | None = None
     studied: Samples | None = None
     groups: tuple[str, ...] | None = None
+    sampling_rate: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -175,7 +181,7 @@ class DataSet:
     def example(self) -> Tensor:
         """One test sample as models are given it, `[1, ...]`; of texts, one of middle length."""
         inputs = self.test.inputs
-        if self.tokens is None:
+        if self.tokens is None and not self.normalise.is_padded:
             return self.normalise(inputs[:1])
         middle = int(lengths_of(inputs).argsort(stable=True)[len(inputs) // 2])
         return self.normalise(trimmed(inputs[middle : middle + 1]))
@@ -185,6 +191,8 @@ class DataSet:
         digest = hashlib.sha256(
             repr((self.kind, self.target_kind, self.classes, self.features)).encode()
         )
+        if self.sampling_rate is not None:
+            digest.update(repr(self.sampling_rate).encode())
         for part in (self.train, self.validation, self.test, self.transfer):
             tensors = () if part is None else (part.inputs, part.ids, part.labels, part.labelled)
             _digest(digest, tensors)

@@ -90,8 +90,9 @@ def export_graph(
     given: Mapping[str, Tensor],
     path: Path,
     *,
-    output: str = OUTPUT,
+    output: str | tuple[str, ...] = OUTPUT,
     description: str = "",
+    fixed: bool = False,
 ) -> Path:
     """Write a module of several inputs, all of any batch and any length, to an ONNX file.
 
@@ -99,15 +100,16 @@ def export_graph(
         module: takes the tensors in their order and returns one.
         given: an example of each input by its name, `[2, length, ...]`, on the CPU.
         path: where to write; folders are made.
-        output: what the file calls its answer.
+        output: what the file calls its answer, or its answers.
         description: for people.
+        fixed: all sizes are those of the examples.
 
     Raises:
         ExportError: an operator has no ONNX form, or the model holds on to one size.
         StorageError: the file cannot be written.
     """
     values = tuple(given.values())
-    shapes = tuple({0: Dim(BATCH), 1: Dim.DYNAMIC} for _ in values)
+    shapes = tuple({} if fixed else {0: Dim(BATCH), 1: Dim.DYNAMIC} for _ in values)
     with evaluating(module), torch.no_grad(), _quiet():
         program = _captured(module, values, shapes)
         proto = _translate(program, values, list(given), DEFAULT_OPSET, output=output)
@@ -159,7 +161,7 @@ def _translate(
     names: Sequence[str],
     opset: int,
     *,
-    output: str = OUTPUT,
+    output: str | tuple[str, ...] = OUTPUT,
 ) -> onnx.ModelProto:
     try:
         translated = torch.onnx.export(
@@ -167,7 +169,7 @@ def _translate(
             given,
             dynamo=True,
             input_names=list(names),
-            output_names=[output],
+            output_names=[output] if isinstance(output, str) else list(output),
             opset_version=opset,
             verbose=False,
         )

@@ -40,10 +40,12 @@ from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
 from potstill.losses.tokens import ViTKD
+from potstill.losses.transcripts import CTC, FrameKD
 from potstill.losses.variational import VID
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
+    "CTC",
     "CWD",
     "DIST",
     "DKD",
@@ -81,6 +83,7 @@ __all__ = [
     "FactorTransfer",
     "FeatureTerm",
     "Follow",
+    "FrameKD",
     "HiddenStates",
     "Hint",
     "Huber",

@@ -33,6 +33,7 @@ from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm
 from potstill.losses.tokens import ViTKD
+from potstill.losses.transcripts import CTC, FrameKD
 from potstill.losses.variational import VID
 from potstill.losses.weights import WeightPenalty
 
@@ -88,6 +89,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "box_kd": BoxKD,
         "localization_kd": LocalizationKD,
         "pseudo_boxes": PseudoBoxes,
+        "ctc": CTC,
+        "frame_kd": FrameKD,
         "weight_penalty": WeightPenalty,
     }
 )

@@ -13,6 +13,7 @@ from potstill.functional.divergences import log_softened
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
+from potstill.losses.transcripts import FRAMES
 from potstill.protocols import Needs
 from potstill.signals import SparseLogits
 
@@ -21,7 +22,7 @@ SOFT = Needs(
     teacher_logits=True,
     sparse_teacher=True,
     min_classes=2,
-    kinds=ONE_OF_MANY,
+    kinds=ONE_OF_MANY | FRAMES,
 )
 
 

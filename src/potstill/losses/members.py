@@ -66,9 +66,7 @@ class MembersKD(ArithmeticTerm):
 
     def needs(self) -> Needs:
         """The student's logits, and the answer of each teacher."""
-        return Needs(
-            student_logits=True, teacher_members=True, min_classes=2, kinds=ONE_OF_MANY
-        )
+        return Needs(student_logits=True, teacher_members=True, min_classes=2, kinds=ONE_OF_MANY)
 
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over rows, and their number."""

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     EMBEDDING = "embedding"
     TOKENS = "tokens"
     BOXES = "boxes"
+    TRANSCRIPT = "transcript"
 
 
 class Bin(TypedDict):
@@ -98,6 +99,7 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
       whose widths may differ.
     - `boxes`: of the detections of at least one half that either makes, the share that both make,
       from digests `[N, 6 * K]`; see `measure.boxes`.
+    - `transcript`: share of sounds that are written down alike, from digests `[N, 1 + K]`.
     - `tokens`: share of positions with the same likeliest token, from digests `[N, 3]`.
 
     Raises:
@@ -118,6 +120,8 @@ def agreement(a: Floats, b: Floats, *, kind: Kind | str = Kind.SINGLE_LABEL) -> 
             return float(np.mean(a[:, CHOSEN] == b[:, CHOSEN]))
         case Kind.BOXES:
             return box_agreement(a, b)
+        case Kind.TRANSCRIPT:
+            return float(np.mean((a[:, 1:] == b[:, 1:]).all(axis=1)))
         case Kind.EMBEDDING:
             return float(np.mean(_nearest(a) == _nearest(b)))
         case Kind.REGRESSION:

@@ -13,6 +13,7 @@ from potstill.errors import ModelError
 from potstill.models.bilstm import bilstm
 from potstill.models.cnn import cnn
 from potstill.models.config import ModelConfig
+from potstill.models.listening import conformer, ds_cnn, tc_resnet
 from potstill.models.mlp import mlp
 from potstill.models.mobilenet import mobilenet_v2
 from potstill.models.options import Value, nearest, read_options
@@ -20,6 +21,7 @@ from potstill.models.resnet_cifar import resnet_cifar
 from potstill.models.sentence_static import static
 from potstill.models.shufflenet import shufflenet_v1, shufflenet_v2
 from potstill.models.text import bag
+from potstill.models.transcribing import ctc_conformer, ctc_conv
 from potstill.models.vgg import vgg
 from potstill.models.wide_resnet import wide_resnet
 
@@ -53,6 +55,11 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "bag": _Architecture(bag),
     "bilstm": _Architecture(bilstm),
     "static": _Architecture(static),
+    "ds_cnn": _Architecture(ds_cnn),
+    "tc_resnet": _Architecture(tc_resnet),
+    "conformer": _Architecture(conformer),
+    "ctc_conv": _Architecture(ctc_conv),
+    "ctc_conformer": _Architecture(ctc_conformer),
     **{f"resnet{depth}": _thin(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _thin(depth, stem=32, factor=4) for depth in (8, 32)},
     "ResNet18": _full((2, 2, 2, 2), bottleneck=False),
@@ -71,6 +78,9 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "ShuffleV1": _Architecture(shufflenet_v1),
     "ShuffleV2": _Architecture(shufflenet_v2),
 }
+
+HEARING = frozenset({"ds_cnn", "tc_resnet", "conformer", "ctc_conv", "ctc_conformer"})
+"""Those that are told the sampling rate of what they hear."""
 
 _ALIASES = {
     "mobilenetv2_half": "MobileNetV2",

@@ -169,9 +169,7 @@ class GrowingSource:
     description: str
 
 
-TeacherSource = (
-    TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource | GrowingSource
-)
+TeacherSource = TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource | GrowingSource
 
 
 @final
@@ -252,6 +250,7 @@ class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
 
     `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match.
+    `hop_ms` is how much sound models that hear are given at a time when they are timed on a stream.
     """
 
     threads: int = 1
@@ -259,6 +258,7 @@ class Measuring:
     energy: bool = True
     country: str | None = None
     prompts: int = 100
+    hop_ms: float = 20.0
 
 
 class Use(StrEnum):

@@ -21,8 +21,10 @@ from potstill.measure.latency import (
 )
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
 from potstill.models import ReusedHead
+from potstill.pipeline.streaming import export_streams
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
+from potstill.pipeline.transcribing import middling, write_transcribers
 from potstill.pipeline.workshop import Workshop
 from potstill.pipeline.writing import Writer, longest_written
 from potstill.runtime.files import write_json
@@ -79,6 +81,7 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
         "file_bytes": {role: _bytes_of(path) for role, path in written.items()},
         "parity": parity,
         "latency": latency,
+        "streaming": export_streams(shop, modules, folder),
         "shipped_seed": shipped,
         "size": _sizes(shop, ready, modules),
     }
@@ -98,6 +101,8 @@ def _write(
         return _write_pretrained(shop, modules, folder)
     if "onnx" not in shop.experiment.export:
         return {}, {}
+    if shop.experiment.task.kind == "transcript":
+        return write_transcribers(shop, modules, folder)
     data = shop.experiment.data
     if data.tokens is not None:
         data.tokens.save(folder / "tokenizer")
@@ -167,6 +172,8 @@ def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[st
     measuring = shop.experiment.measuring
     timing = Timing(threads=measuring.threads, seconds_budget=measuring.seconds)
     samples = _raw(shop, TIMED_ROWS).numpy()
+    if shop.experiment.task.kind == "transcript":
+        samples = middling(samples)
     found: dict[str, object] = dict(measure_onnx(files, samples, timing=timing)) if files else {}
     if "teacher" not in found:
         engine = "scikit-learn interface" if ready.estimator else "torch"

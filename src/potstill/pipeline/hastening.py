@@ -53,7 +53,7 @@ class Hastening:
         self._kept = _read(self._path)
         auto = experiment.speed is Speed.AUTO
         able = runtime.world_size == 1 and runtime.device.type in _DEVICES
-        texts = experiment.data.tokens is not None or experiment.task.kind == "tokens"
+        texts = experiment.data.normalise.is_padded or experiment.task.kind == "tokens"
         boxes = experiment.task.kind == "boxes"  # what detectors say is more than logits
         self.is_on = auto and able and not texts and not boxes
         fused = auto and able and texts and runtime.precision is not Precision.FP16

@@ -51,9 +51,7 @@ def measure_quality(
     )
 
 
-def _measure(
-    shop: Workshop, ready: Ready, corrected: Mapping[str, object]
-) -> Mapping[str, object]:
+def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> Mapping[str, object]:
     test = shop.feed(shop.experiment.data.test)
     task = shop.experiment.task
     device = shop.runtime.device
@@ -81,9 +79,9 @@ def _measure(
                 folder = shop.models(role, seed)
                 weights = hashlib.sha256((folder / file).read_bytes()).digest()
                 if weights not in known:
-                    module = restored(
-                        model, folder, num_outputs=shop.num_outputs, file=file
-                    ).to(device)
+                    module = restored(model, folder, num_outputs=shop.num_outputs, file=file).to(
+                        device
+                    )
                     known[weights] = module, answers_of(module, test, task)
                 module, found[which][f"{role}_{seed}"] = known[weights]
                 texts.write(which, f"{role}_{seed}", module)
@@ -149,7 +147,7 @@ def _metrics(
 
 def _calibration(shop: Workshop, answers: Mapping[str, Answers]) -> dict[str, object]:
     kind = shop.experiment.task.kind
-    if kind in ("regression", "embedding", "boxes"):
+    if kind in ("regression", "embedding", "boxes", "transcript"):
         return {}
     found: dict[str, object] = {}
     for role in _roles(answers):
@@ -236,7 +234,7 @@ def _decisive(shop: Workshop, answers: Answers) -> np.ndarray:
         return outputs
     if kind == "embedding":
         return _similarities(outputs)
-    if kind == "tokens":
+    if kind in ("tokens", "transcript"):
         return outputs[:, NLL : NLL + 1]
     if kind == "boxes":
         return counts(outputs, num_classes=shop.num_outputs)

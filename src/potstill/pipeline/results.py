@@ -47,6 +47,7 @@ def gather(
             "classes": None if data.classes is None else list(data.classes),
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
+            "sampling_rate": data.sampling_rate,
         },
         "teacher_calibration": measured.get("teacher_calibration") or None,
         "correction": measured.get("correction") or None,
@@ -85,6 +86,7 @@ def _model(
         "per_class": _part(measured, "per_class", role),
         **sizes[role],
         "latency_ms": _part(exported, "latency", role),
+        "streaming": _part(exported, "streaming", role),
         "file": files.get(role),
         "file_bytes": _part(exported, "file_bytes", role),
     }

@@ -147,6 +147,8 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
         return "what detectors say at their places is not stored yet."
     if learning.mix is not None:
         return "mixing makes new samples at every step, which no store holds; switch `mix` off."
+    if experiment.task.kind == "transcript":
+        return "sounds have as many frames as they are long, and a store keeps rows of one size."
     by_token = experiment.task.kind == "tokens"
     if (experiment.data.tokens is not None or by_token) and needs.teacher_layers:
         return (

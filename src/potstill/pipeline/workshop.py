@@ -17,6 +17,7 @@ from potstill.train.progress import Progress
 EVALUATION_BATCH = 1000
 TEXT_BATCHES = {"cpu": 16}  # texts in order, padded to the longest: on a CPU padding costs
 TEXT_BATCH = 128
+SOUND_BATCH = 64  # of unequal length
 
 
 @final
@@ -111,6 +112,8 @@ class Workshop:
         if self.experiment.task.kind == "tokens":  # as many as a step of training holds in memory
             settings = self.experiment.learning.settings
             return max(1, settings.batch_size // settings.accumulate)
+        if self.experiment.data.normalise.masked:
+            return SOUND_BATCH
         if self.experiment.data.tokens is None:
             return EVALUATION_BATCH
         return TEXT_BATCHES.get(self.runtime.device.type, TEXT_BATCH)

@@ -27,7 +27,7 @@ _SHOWN_CLASSES = 20
 
 def answer_charts(answers: Answers) -> list[Chart]:
     """The charts that fit the kind of targets, in reading order."""
-    if answers.kind == "tokens":
+    if answers.kind in ("tokens", "transcript"):
         return []
     if answers.kind == "regression":
         return [predicted_chart(answers), residual_chart(answers)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from potstill.errors import StorageError
 from potstill.report.folder import RunFolder
 from potstill.report.records import ROLES, DataFacts
+from potstill.report.transcripts import unlike
 
 Floats = NDArray[np.float64]
 Outputs = NDArray[np.float32]  # as they are stored: a large test set has many of them
@@ -28,7 +29,8 @@ class Answers:
         labels: `[N]` classes, `[N, C]` labels (0 or 1) or `[N, O]` values.
         by_role: role → seed → `[N, C]` logits or `[N, O]` values.
         kind: `single_label`, `multi_label`, `regression`, or `tokens`, of which three figures are
-            kept a row: -log p(label), the likeliest token and its probability.
+            kept a row: -log p(label), the likeliest token and its probability; or `transcript`, of
+            which -log p(text) and the letters are kept, and labels are `[N, U]` letters.
         names: of the classes, labels or outputs.
     """
 
@@ -112,6 +114,8 @@ def _matrix(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _names(facts: DataFacts, width: int) -> tuple[str, ...]:
     given = facts.classes or ()
+    if facts.target_kind == "transcript":
+        return given
     word = "output" if facts.target_kind == "regression" else "class"
     rest = tuple(str(i) if word == "class" else f"{word} {i}" for i in range(len(given), width))
     return (*given[:width], *rest)
@@ -192,4 +196,6 @@ def errors_of(answers: Answers, role: str, *, seed: int) -> Floats:
         return np.asarray(wrong.sum(axis=1), dtype=np.float64)
     if answers.kind == "regression":
         return np.asarray(np.abs(values - answers.labels).mean(axis=1), dtype=np.float64)
+    if answers.kind == "transcript":
+        return unlike(values, answers.labels).astype(np.float64)
     return np.asarray(values.argmax(axis=1) != answers.labels, dtype=np.float64)

@@ -10,7 +10,7 @@ _FEWEST = 5  # answers in a bin of the reliability diagram
 
 def confidence_charts(answers: Answers) -> list[Chart]:
     """Reliability and the distribution of confidence; none for regression."""
-    if answers.kind == "regression":
+    if answers.kind in ("regression", "transcript"):
         return []
     return [_reliability(answers), _confidence(answers)]
 

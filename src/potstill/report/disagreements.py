@@ -11,9 +11,11 @@ from potstill.report.pictures import (
     Picture,
     image_picture,
     signal_picture,
+    sound_picture,
     table_picture,
     text_picture,
 )
+from potstill.report.transcripts import text_of
 
 CARDS_PER_GROUP = 8
 _TOP = 3
@@ -116,6 +118,8 @@ def find_disagreements(run: RunFolder, answers: Answers) -> Disagreements | None
 def _rule(kind: str, limit: float) -> str:
     if kind == "regression":
         return f"An answer counts as right when it is off by at most {limit:.3g}."
+    if kind == "transcript":
+        return "An answer counts as right when every letter is."
     if kind == "multi_label":
         return "An answer counts as right when every label of the sample is right."
     return ""
@@ -124,6 +128,8 @@ def _rule(kind: str, limit: float) -> str:
 def _margin(answers: Answers, *, seed: int) -> Floats:
     """`[N]` how far apart teacher and student are; the clearest cases are shown first."""
     teacher, student = (answers.of(role, seed=seed) for role in ("teacher", "distilled"))
+    if answers.kind == "transcript":
+        return np.abs(teacher[:, 0].astype(np.float64) - student[:, 0])
     if answers.kind == "regression" or teacher.shape != student.shape:
         gap = errors_of(answers, "teacher", seed=seed) - errors_of(answers, "distilled", seed=seed)
         return np.abs(gap)
@@ -153,6 +159,8 @@ def _card(scene: _Scene, i: int) -> Card:
 def _truth(answers: Answers, i: int) -> str:
     if answers.kind == "regression":
         return ", ".join(f"{value:.4g}" for value in np.atleast_1d(answers.labels[i]))
+    if answers.kind == "transcript":
+        return text_of(answers.labels[i], answers.names)
     if answers.kind == "multi_label":
         return ", ".join(_labels(answers, answers.labels[i] > 0.5)) or "no label"
     return _name(answers, int(answers.labels[i]))
@@ -174,6 +182,10 @@ def _opinion(scene: _Scene, role: str, i: int) -> Opinion:
         said = ", ".join(f"{value:.4g}" for value in values[0])
         off = ", ".join(f"{v:+.3g}" for v in values[0] - answers.labels[i])
         guess = Guess(label=said, probability=None, correct=correct, note=f"off by {off}")
+        return Opinion(role=role, guesses=(guess,), correct=correct)
+    if answers.kind == "transcript":
+        said = text_of(values[0, 1:], answers.names) or "nothing"
+        guess = Guess(label=said, probability=None, correct=correct)
         return Opinion(role=role, guesses=(guess,), correct=correct)
     probs = probabilities(values, answers.kind)[0]
     guesses = tuple(
@@ -201,6 +213,8 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     sample, texts = inputs[row], run.samples.get("texts")
     if texts is not None and row < len(texts):
         return text_picture(str(texts[row]))
+    if facts.kind == "audio" and facts.sampling_rate is not None:
+        return sound_picture(_heard(sample), sampling_rate=facts.sampling_rate)
     if facts.kind == "image" and sample.ndim == 3:
         return image_picture(sample)
     if facts.kind == "signal" and sample.ndim == 2:
@@ -208,3 +222,8 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
     if sample.ndim == 1:
         return table_picture(row, rows_MF=inputs, names=facts.features or ())
     return None
+
+
+def _heard(sample: np.ndarray) -> np.ndarray:
+    """The wave of a sample; of unequal lengths, without what pads it."""
+    return sample[0] if len(sample) == 1 else sample[0][: int(sample[1].sum())]

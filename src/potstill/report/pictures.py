@@ -1,7 +1,9 @@
-"""Samples as things to look at: images as PNG, signals as lines, table rows as telling features."""
+"""Samples to look at and hear: images, signals as lines, sounds, table rows as telling features."""
 
 import base64
+import io
 import struct
+import wave
 import zlib
 from dataclasses import dataclass
 
@@ -26,10 +28,11 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One of: the address of an image, the lines of a signal (points of an SVG), facts, a text."""
+    """The address of an image or sound, lines of a signal (points of an SVG), facts, a text."""
 
     image: str = ""
     text: str = ""
+    sound: str = ""
     lines: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
 
@@ -94,6 +97,29 @@ def signal_picture(signal_CL: NDArray[np.generic]) -> Picture:
     return Picture(
         lines=tuple(" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, row, strict=True)) for row in y)
     )
+
+
+def sound_picture(wave_L: NDArray[np.generic], *, sampling_rate: int) -> Picture:
+    """A wave of int16 as its outline, and to be heard: a WAV file inside an address."""
+    size = max(1, -(-len(wave_L) // (MAX_POINTS // 2)))
+    blocks = np.pad(wave_L, (0, -len(wave_L) % size)).reshape(-1, size).astype(np.float64)
+    outline = np.stack([blocks.max(axis=1), blocks.min(axis=1)])
+    content = encode_wav(wave_L.astype(np.int16), sampling_rate=sampling_rate)
+    return Picture(
+        lines=signal_picture(outline).lines,
+        sound="data:audio/wav;base64," + base64.b64encode(content).decode("ascii"),
+    )
+
+
+def encode_wav(wave_L: NDArray[np.int16], *, sampling_rate: int) -> bytes:
+    """A WAV file of one channel of 16-bit samples."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sampling_rate)
+        file.writeframes(wave_L.astype("<i2").tobytes())
+    return buffer.getvalue()
 
 
 def text_picture(text: str) -> Picture:

@@ -93,6 +93,17 @@ class RulesResult(_Record):
     lines: tuple[str, ...] = ()
 
 
+class Streaming(_Record):
+    """What one chunk of a stream takes, milliseconds, and how much of a chunk's own time that is."""
+
+    hop_ms: Number = None
+    window_ms: Number = None
+    look_ahead_ms: Number = None
+    p50: Number = None
+    p95: Number = None
+    real_time_factor: Number = None
+
+
 class ModelResult(_Record):
     """All figures of one role."""
 
@@ -114,6 +125,7 @@ class ModelResult(_Record):
     energy_wh: Number = None
     co2_g: Number = None
     latency_ms: Latency | None = None
+    streaming: Streaming | None = None
     best_epochs: tuple[Number, ...] | None = None
     selected_epochs: tuple[Number, ...] | None = None
     file: str | None = None
@@ -149,6 +161,7 @@ class DataFacts(_Record):
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     target_kind: str = "single_label"
+    sampling_rate: int | None = None
 
 
 class Finding(_Record):

@@ -127,7 +127,38 @@ def _cost(models: list[ModelResult]) -> list[Row]:
     training = row("Training time", lambda m: wording.seconds(m.train_seconds), hint="one seed")
     energy = row("Energy of training", lambda m: wording.energy(m.energy_wh), hint="an estimate")
     carbon = row("Carbon of training", lambda m: wording.grams(m.co2_g), hint="an estimate")
-    return [*parts, *latency, training, energy, carbon]
+    return [*parts, *latency, *_streaming(models), training, energy, carbon]
+
+
+def _streaming(models: list[ModelResult]) -> list[Row]:
+    """Of models that hear: what each chunk of a stream takes."""
+
+    def cell(model: ModelResult, name: str) -> Cell:
+        heard = model.streaming
+        if heard is None or heard.p50 is None:
+            return Cell(value=wording.NONE)
+        if name == "factor":
+            return Cell(value=f"{heard.real_time_factor:.2g}")
+        return Cell(value=wording.milliseconds(heard.p50 if name == "p50" else heard.p95))
+
+    heard = next((m.streaming for m in models if m.streaming is not None), None)
+    if heard is None:
+        return []
+    told = (
+        f"{heard.hop_ms:g} ms of sound at a time, window {heard.window_ms:g} ms, look-ahead "
+        f"{heard.look_ahead_ms:g} ms"
+    )
+    names = {"Streaming, a chunk p50": "p50", "Streaming, a chunk p95": "p95"}
+    rows = [
+        Row(label=label, cells=tuple(cell(model, name) for model in models), hint=told)
+        for label, name in names.items()
+    ]
+    factor = Row(
+        label="Real-time factor",
+        cells=tuple(cell(model, "factor") for model in models),
+        hint="computing time over the chunk's own time",
+    )
+    return [*rows, factor]
 
 
 def _latency(model: ModelResult, name: str, *, alone: bool) -> Cell:

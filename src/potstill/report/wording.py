@@ -27,6 +27,8 @@ _NAMES = {
     "f1_macro": "Macro F1",
     "top5_accuracy": "Top-5 accuracy",
     "auroc": "AUROC",
+    "wer": "Word error rate",
+    "cer": "Character error rate",
     "nll": "Negative log-likelihood",
     "mae": "Mean absolute error",
     "mse": "Mean squared error",

@@ -3,8 +3,9 @@
 from potstill.tasks.detection import Detection
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
-from potstill.tasks.predicting import Classification, MultiLabel, Regression
+from potstill.tasks.predicting import Classification, Keyword, MultiLabel, Regression
 from potstill.tasks.tagging import Tagging
+from potstill.tasks.transcription import Transcription
 from potstill.tasks.translation import Seq2Seq
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "Classification",
     "Detection",
     "Embedding",
+    "Keyword",
     "MultiLabel",
     "Regression",
     "Seq2Seq",
     "Tagging",
+    "Transcription",
 ]

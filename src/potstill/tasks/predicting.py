@@ -51,7 +51,6 @@ def _target(batch: Batch) -> Target:
     )
 
 
-@final
 class Classification(Task):
     """One class a sample. Model output: logits `[B, C]`; labels: `[B]` int64 or `[B, C]` soft.
 
@@ -112,6 +111,13 @@ class Classification(Task):
     def default_objective(self) -> Objective:
         """Cross entropy, with the class weights if there are any."""
         return weighted(CrossEntropy(class_weights=self.class_weights))
+
+
+@final
+class Keyword(Classification):
+    """Which word a window of sound holds: `Classification`, of sounds."""
+
+    name = "keyword"
 
 
 @final

@@ -49,7 +49,8 @@ def _collect(ask: Callable[[Batch], Signals], batches: Batches, task: Task) -> A
         outputs.append(task.digest(ask(batch), target))
         labels.append(target.labels)
         if batch.ids is not None:
-            ids.append(batch.ids if target.samples is None else batch.ids[target.samples])
+            by_sample = target.samples is None or task.digests_samples
+            ids.append(batch.ids if by_sample else batch.ids[target.samples])
     return Answers(
         outputs=torch.cat(outputs).cpu(),
         labels=torch.cat(labels).cpu(),

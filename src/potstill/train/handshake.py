@@ -139,6 +139,7 @@ _INSTEAD = {
     "regression": "; use squared_error or huber",
     "single_label": "; use kd and cross_entropy",
     "boxes": "; use place_kd, box_kd and detection_loss",
+    "transcript": "; use frame_kd, kd and ctc",
 }
 
 
@@ -223,7 +224,7 @@ def _class_counts(said: Signals, taught: Signals, task: Task, batch: Batch) -> I
             f"classes, give `label_map`: the teacher's number for each of the student's {mine}."
         )
     labels = batch.labels
-    if labels is None or mine is None:
+    if labels is None or mine is None or task.kind == "transcript":
         return
     if task.kind in ("single_label", "tokens") and not labels.is_floating_point():
         highest = int(labels.max())

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from potstill.data.assembly import FORM_OPTIONS, Form, Raw, Sizes, assemble
 from potstill.data.options import JSON, Options, nearest
 from potstill.data.samples import DataSet, TargetKind
-from potstill.data.sources import builtin, coco, hf, npz, pairs, python, text, voc
+from potstill.data.sources import audio, builtin, coco, hf, npz, pairs, python, text, voc
 from potstill.data.sources.request import Request
 from potstill.errors import RecipeError
 
@@ -19,6 +19,7 @@ class Source(NamedTuple):
 
 
 SOURCES: dict[str, Source] = {
+    "audio": Source(audio.read, audio.OPTIONS),
     "builtin": Source(builtin.read, builtin.OPTIONS),
     "coco": Source(coco.read, coco.OPTIONS),
     "hf": Source(hf.read, hf.OPTIONS),
@@ -43,13 +44,13 @@ def load(
 ) -> DataSet:
     """Read a data set into memory, check it, and divide it.
 
-    Shared options: `kind` (image, table, signal, text), `layout` (nchw, nhwc, ncl, nlc), `resize`
+    Shared options: `kind` (image, table, signal, text, audio), `layout` (nchw, nhwc, ncl, nlc), `resize`
     (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation or test
     part that the source has is used as it is; one that is missing is cut off.
 
     Args:
-        source: `builtin`, `npz`, `hf`, `pairs`, `text`, `coco`, `voc` or `python`; see the modules
-            for their options.
+        source: `audio`, `builtin`, `npz`, `hf`, `pairs`, `text`, `coco`, `voc` or `python`; see the
+            modules for their options.
         options: plain values.
         target_kind: what the task predicts; `None` decides by the labels.
         validation: share (0.1) or number (500) of training rows to cut off for selection.

@@ -103,6 +103,20 @@ def read_tables(options: Options) -> tuple[str, dict[str, dict[str, list[object]
         return name, {part: table.to_pydict() for part, table in tables.items()}
 
 
+def open_parts(path: str, options: Options, *, form: str) -> tuple[str, dict[str, "Dataset"]]:
+    """The parts of a hub id, or of a folder that is read as `form`, and a name for all."""
+    datasets, folder = need("datasets", extra="data"), Path(path).expanduser()
+    with _quietly():
+        if not folder.is_dir():
+            loaded = _from_path(path, options, cache="")
+        elif any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            loaded = _from_folder(folder, options, cache="")
+        else:
+            with _explained(path):
+                loaded = datasets.load_dataset(form, data_dir=str(folder))
+        return folder.name, _named_parts(loaded, options.mapping("splits"))
+
+
 def _from_path(path: str, options: Options, *, cache: str) -> "DatasetDict":
     """All splits of a hub id, a file or a folder."""
     local = Path(path).expanduser()

@@ -17,6 +17,7 @@ from potstill.losses.embedding import (
 )
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.layers import LayerTerm
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
@@ -61,6 +62,7 @@ __all__ = [
     "HiddenStates",
     "Hint",
     "Huber",
+    "LayerTerm",
     "LogitMSE",
     "MiniLLM",
     "Objective",

@@ -21,7 +21,7 @@ from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
-from potstill.losses.layers import LayersTerm
+from potstill.losses.layers import LayerTerm
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD, Weigh
@@ -36,6 +36,7 @@ from potstill.losses.review import Review
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.scheduled import Scheduled, scheduled
+from potstill.losses.several import LayersTerm
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
@@ -87,6 +88,7 @@ __all__ = [
     "HiddenStates",
     "Hint",
     "Huber",
+    "LayerTerm",
     "LayersTerm",
     "LocalizationKD",
     "LogitMSE",

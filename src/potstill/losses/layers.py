@@ -1,134 +1,151 @@
-"""Terms on several layers at once, with parts that learn along.
+"""Terms on layers: which layers, in pairs, by name or chosen in the handshake."""
 
-Shapes: B samples.
-"""
-
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, final
+from typing import ClassVar, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from potstill.errors import HandshakeError, RecipeError
 from potstill.features.layout import Layout
-from potstill.functional.reductions import keep_rows
+from potstill.features.pairing import AUTO, Trace, Wanted, paired
 from potstill.losses.checks import check_choice
-from potstill.losses.features import feature_of, over_rows
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
-from potstill.signals import Partial, Signals, Target
+from potstill.signals import Signals
 
-Features = tuple[Tensor, ...]
+Layers = str | tuple[str, ...]
 
 
 @dataclass(frozen=True, repr=False)
-class LayersTerm(ArithmeticTerm):
-    """A comparison of several layers of the student with several of the teacher.
+class LayerTerm(ArithmeticTerm):
+    """A term on one or more pairs of layers. The base of all whose layers `auto` may choose.
 
-    A subclass makes the module that learns (`network`) and gives `sample_losses`. Rows follow
-    `Target.valid` as in `FeatureTerm`.
+    Attributes:
+        wanted: which layers `auto` means.
 
     Args:
-        student_layers: names of modules of the student, from shallow to deep.
-        teacher_layers: names of modules of the teacher, as many, in the same order.
+        student_layer: name of a module of the student, several of them in order, or "auto".
+        teacher_layer: as many of the teacher, or "auto". What is given finds its partner.
         student_layout: how to read the student's features; by default from their number of axes.
         teacher_layout: how to read the teacher's features.
-        seed: of the initial weights.
     """
 
-    student_layers: tuple[str, ...]
-    teacher_layers: tuple[str, ...] = ()
+    wanted: ClassVar[Wanted] = Wanted.LAST
+
+    student_layer: Layers = AUTO
+    teacher_layer: Layers = AUTO
     student_layout: Layout | str | None = field(default=None, kw_only=True)
     teacher_layout: Layout | str | None = field(default=None, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    module: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
-
-    least: ClassVar[int] = 1
-    """The smallest number of layers that the term makes sense for."""
 
     def __post_init__(self) -> None:
-        for side in ("student", "teacher"):
-            object.__setattr__(self, f"{side}_layers", self._names(f"{side}_layers"))
-            layout = getattr(self, f"{side}_layout")
+        for side in ("student_layout", "teacher_layout"):
+            layout = getattr(self, side)
             if layout is not None:
-                chosen = check_choice(self, f"{side}_layout", layout, Layout)
-                object.__setattr__(self, f"{side}_layout", chosen)
-        self._check_numbers()
+                object.__setattr__(self, side, check_choice(self, side, layout, Layout))
+        for side in ("student_layer", "teacher_layer"):
+            object.__setattr__(self, side, _names(self, side, getattr(self, side)))
+        mine, theirs = _listed(self.student_layer), _listed(self.teacher_layer)
+        if mine is not None and theirs is not None and len(mine) != len(theirs):
+            raise RecipeError(
+                f"`{type(self).__name__}` got {len(mine)} layers of the student and {len(theirs)} "
+                "of the teacher; they are paired in order, so give as many of each."
+            )
 
-    @abstractmethod
-    def network(self, student: Features, teacher: Features) -> nn.Module:
-        """What learns, sized for these features; its random weights are seeded already.
+    @property
+    def is_open(self) -> bool:
+        """Whether layers are still to be chosen."""
+        return AUTO in (self.student_layer, self.teacher_layer)
 
-        Raises:
-            HandshakeError: the shapes do not suit.
-        """
-
-    @abstractmethod
-    def sample_losses(self, student: Features, teacher: Features, target: Target) -> Tensor:
-        """The loss of each sample, `[B]`; the teacher's features are constant."""
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The names of the student's and the teacher's layers."""
+        mine, theirs = _listed(self.student_layer), _listed(self.teacher_layer)
+        return tuple(zip(mine or (AUTO,), theirs or (AUTO,), strict=False))
 
     def needs(self) -> Needs:
-        """All layers."""
-        return Needs(student_layers=self.student_layers, teacher_layers=self.teacher_layers)
-
-    @final
-    def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
-        """The sum over samples, and how many rows count."""
-        if self.module is None:
-            raise HandshakeError(
-                f"`{self.name}` has nothing that learns yet; call `objective.bind(student, "
-                "teacher)` with one batch."
-            )
-        mine, theirs = self._features(student, teacher)
-        one_row_each = len(mine[0]) == target.num_rows
-        mask_B = target.mask(labels=False) if one_row_each else None
-        losses_B = self.sample_losses(
-            tuple(keep_rows(each, mask_B) for each in mine),
-            tuple(keep_rows(each, mask_B) for each in theirs),
-            target,
+        """The layers of all pairs; none while they are to be chosen."""
+        if self.is_open:
+            return Needs()
+        pairs = self.pairs()
+        return Needs(
+            student_layers=tuple(mine for mine, _ in pairs),
+            teacher_layers=tuple(theirs for _, theirs in pairs),
         )
-        return over_rows(losses_B, target, self.count(target))
 
-    @final
-    def bind(self, student: Signals, teacher: Signals) -> Self:
-        """A copy with parts of its own for these features.
+    def named(self, student: Trace, teacher: Trace) -> Self:
+        """A copy in which `auto` has become names.
+
+        Args:
+            student: what was seen of the student.
+            teacher: what was seen of the teacher.
 
         Raises:
-            HandshakeError: a layer is missing, or the shapes do not suit.
+            HandshakeError: nothing can be chosen.
         """
-        from potstill.runtime.seeds import seeded
+        if not self.is_open:
+            return self
+        pairs = paired(
+            replace(student, layout=self.student_layout),
+            replace(teacher, layout=self.teacher_layout),
+            wanted=self.wanted,
+            student_layers=_listed(self.student_layer),
+            teacher_layers=_listed(self.teacher_layer),
+        )
+        mine, theirs = tuple(m for m, _ in pairs), tuple(t for _, t in pairs)
+        if len(pairs) == 1:
+            return replace(self, student_layer=mine[0], teacher_layer=theirs[0])
+        return replace(self, student_layer=mine, teacher_layer=theirs)
 
-        bound = replace(self)
-        mine, theirs = self._features(student, teacher)
-        with seeded(self.seed):
-            made = self.network(mine, theirs)
-        object.__setattr__(bound, "module", made.to(mine[0].device))
-        return bound
+    def features(self, student: Signals, teacher: Signals, number: int) -> tuple[Tensor, Tensor]:
+        """What the two layers of a pair give, the teacher's as a constant.
 
-    @final
-    def parts(self) -> nn.Module | None:
-        """What learns, once bound."""
-        return self.module
-
-    def _features(self, student: Signals, teacher: Signals) -> tuple[Features, Features]:
-        mine = (feature_of(self, student, name, of="student") for name in self.student_layers)
-        theirs = (feature_of(self, teacher, name, of="teacher") for name in self.teacher_layers)
-        return tuple(mine), tuple(each.detach() for each in theirs)
-
-    def _names(self, side: str) -> tuple[str, ...]:
-        given: object = getattr(self, side)
-        names = (given,) if isinstance(given, str) else given
-        if isinstance(names, Sequence) and all(isinstance(name, str) for name in names):
-            return tuple(str(name) for name in names)
-        raise RecipeError(
-            f"`{type(self).__name__}` got {side}={given!r}; give a list of names of layers."
+        Raises:
+            HandshakeError: a model was not asked for its layer.
+        """
+        mine, theirs = self.pairs()[number]
+        return (
+            feature_of(self, student, mine, of="student"),
+            feature_of(self, teacher, theirs, of="teacher").detach(),
         )
 
-    def _check_numbers(self) -> None:
-        mine, theirs = len(self.student_layers), len(self.teacher_layers)
-        if mine != theirs or mine < self.least:
-            raise RecipeError(
-                f"`{type(self).__name__}` got {mine} layers of the student and {theirs} of the "
-                f"teacher; give as many of both, from shallow to deep, {self.least} or more."
+    def describe(self, student: Signals, teacher: Signals) -> Iterator[str]:
+        """A line for each pair: names, shapes, and what lies between them."""
+        for mine, theirs in self.pairs():
+            shapes = student.features[mine].shape[1:], teacher.features[theirs].shape[1:]
+            yield f"{mine} → {theirs}: {list(shapes[0])} → {list(shapes[1])}, no projector"
+
+    def check_named(self) -> None:
+        """Raise `HandshakeError` while layers are to be chosen."""
+        if self.is_open:
+            raise HandshakeError(
+                f"The layers of `{self.name}` are `{AUTO}` and nobody has chosen them; a "
+                "`Distiller` does, your own loop names them (`objective_with_layers`)."
             )
+
+
+def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:
+    """A layer's output; `HandshakeError` if the model was not asked for it."""
+    if layer not in signals.features:
+        listed = ", ".join(f"`{name}`" for name in signals.features) or "no layer at all"
+        raise HandshakeError(
+            f"`{term.name}` needs the {of}'s layer `{layer}` and got {listed}; "
+            "name a layer that the model has."
+        )
+    return signals.features[layer]
+
+
+def _names(term: LayerTerm, side: str, given: object) -> Layers:
+    if isinstance(given, str) and given:
+        return given
+    if isinstance(given, Sequence) and given and all(isinstance(n, str) and n for n in given):
+        return given[0] if len(given) == 1 else tuple(given)
+    raise RecipeError(
+        f"`{type(term).__name__}` got {side}={given!r}; give the name of a layer, a list of names, "
+        f'or "{AUTO}".'
+    )
+
+
+def _listed(layers: Layers) -> tuple[str, ...] | None:
+    if layers == AUTO:
+        return None
+    return (layers,) if isinstance(layers, str) else layers

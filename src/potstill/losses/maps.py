@@ -4,7 +4,7 @@ Made for detection and segmentation, where a layer of a feature pyramid is compa
 any pair of maps or tokens. Shapes: B samples, D features of the teacher's layer, P positions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, final
 
@@ -169,9 +169,7 @@ class MGD(_MapTerm):
 
     def needs(self) -> Needs:
         """The two layers, and something to draw from."""
-        return Needs(
-            student_layers=(self.student_layer,), teacher_layers=(self.teacher_layer,), chance=True
-        )
+        return replace(FeatureTerm.needs(self), chance=True)
 
     def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
         """As in `FeatureTerm`: a projector and the convolutions that fill in."""

@@ -14,6 +14,7 @@ from potstill.pipeline.asking import ask_ahead
 from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.imagining import with_images
+from potstill.pipeline.layers import with_layers
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.storing import (
@@ -154,7 +155,9 @@ def label_experiment(
                 "`potstill.api.ask_recipe` asks for them, as `potstill label` does."
             )
         shop.experiment = with_texts(shop, ready)
-        experiment = shop.experiment = with_images(shop, ready)
+        shop.experiment = with_images(shop, ready)
+        feed = labelling_feed(shop.experiment, teacher, device=shop.runtime.device)
+        experiment = with_layers(shop, teacher, feed.batch(0, 0))
         obstacle = obstacle_to(experiment, teacher)
         if obstacle is not None:
             raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")

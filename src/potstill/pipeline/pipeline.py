@@ -42,7 +42,7 @@ from potstill.report import write_report
 from potstill.runtime.environment import describe_environment
 from potstill.runtime.files import write_json, write_text
 from potstill.train.evaluate import answers_of, score
-from potstill.train.handshake import shake_hands
+from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.progress import Progress
 from potstill.train.replaced import undrawn
@@ -172,15 +172,20 @@ class Pipeline:
         self._shake(shop, self._scratch_objective(), None, self._experiment.data.lessons)
 
     def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
-        """The whole handshake, teacher and projectors included, before the students train."""
+        """The whole handshake, teacher and projectors included, before the students train.
+
+        From here on the objective has names where its layers were `auto`, so that stores keep the
+        right ones and stages depend on them.
+        """
         e, chain, last = self._experiment, self._experiment.chain, teacher
         taught = taught_samples(e.data)
         for link, above, below in stand_ins(e, teacher):
             self._shake(shop, link.objective, above, taught, model=link.model)
             last = below.to(shop.runtime.device)
-        self._shake(shop, e.objective, last, taught)
+        agreed = self._shake(shop, e.objective, last, taught)
         if chain is not None and chain.direct:
             self._shake(shop, e.objective, teacher, taught)
+        self._experiment = shop.settle(agreed)
 
     def _shake(
         self,
@@ -190,13 +195,13 @@ class Pipeline:
         samples: Samples,
         *,
         model: MadeModel | None = None,
-    ) -> None:
+    ) -> Agreement:
         e = self._experiment
         raw = teacher is not None and teacher.reads_raw
         feed = e.learning.feed(samples, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = (model or e.student).make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
-        shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
+        return shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
 
     def _scratch_objective(self) -> Objective:
         return objective_of(self._experiment.task.default_objective())

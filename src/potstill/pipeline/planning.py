@@ -104,16 +104,16 @@ def make_plan(experiment: Experiment) -> Plan:
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
     mine = (experiment.student, experiment.learning, experiment.data)
-    for link, above, teacher in stand_ins(experiment, teacher):
+    for link, above, below in stand_ins(experiment, teacher):
         models.append(_sizes(link.role, link.model.description, [link.model.make(0)], experiment))
         one = (link.model, link.learning, experiment.data)
         taught = _timed(experiment, runtime, one, link.objective, above)
         trainings.append(replace(taught, role=link.role))
-    pairing = (
-        _distiller(experiment, runtime, mine, experiment.objective, teacher)
-        .prepare(_feed(mine, teacher).batch(0, 0))
-        .pairing
+        teacher = below
+    agreed = _distiller(experiment, runtime, mine, experiment.objective, teacher).prepare(
+        _feed(mine, teacher).batch(0, 0)
     )
+    experiment = replace(experiment, objective=agreed.named)
     for role, objective, source in (
         ("scratch", plain, None),
         ("distilled", experiment.objective, teacher),
@@ -132,7 +132,7 @@ def make_plan(experiment: Experiment) -> Plan:
         device=str(runtime.device),
         samples=_samples(data),
         objective=repr(experiment.objective),
-        pairing=pairing,
+        pairing=agreed.pairing,
         models=tuple(models),
         trainings=tuple(trainings),
         store=store,

@@ -36,6 +36,7 @@ def gather(
         "chain": chain_of(experiment),
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
+        "pairing": list(shop.pairing),
         "store": shop.store,
         "data": {
             "kind": str(data.kind),

@@ -15,7 +15,8 @@ from potstill.features.factors import Factors
 from potstill.features.matcher import Matcher
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
-from potstill.losses.features import FeatureTerm, check_projects, feature_of
+from potstill.losses.features import FeatureTerm, check_projects
+from potstill.losses.layers import feature_of
 from potstill.losses.maps import sum_kept
 from potstill.signals import Signals, Target
 
@@ -64,6 +65,11 @@ class FactorTransfer(FeatureTerm):
         check_number(self, "rate", self.rate, above=0)
         check_number(self, "paraphraser_epochs", self.paraphraser_epochs, at_least=0)
         check_number(self, "paraphraser_lr", self.paraphraser_lr, above=0)
+        if len(self.pairs()) > 1:
+            raise RecipeError(
+                "`FactorTransfer` takes one pair of layers, whose paraphraser learns beforehand; "
+                "give a term for each pair."
+            )
         if not isinstance(self.paraphraser_epochs, int):
             raise RecipeError(
                 f"`FactorTransfer` got paraphraser_epochs={self.paraphraser_epochs!r}; give a "
@@ -88,7 +94,8 @@ class FactorTransfer(FeatureTerm):
     def rehearse(self, taught: Iterable[Signals]) -> None:
         """The paraphraser learns to say again what the teacher's layer says."""
         assert isinstance(self.projector, Factors), "`bind` made it"
-        features = (feature_of(self, each, self.teacher_layer, of="teacher") for each in taught)
+        teacher_layer = self.pairs()[0][1]
+        features = (feature_of(self, each, teacher_layer, of="teacher") for each in taught)
         self.projector.rehearse(features, lr=self.paraphraser_lr)
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from potstill.errors import HandshakeError, RecipeError
 from potstill.features.layout import Layout
+from potstill.features.pairing import AUTO, Trace, Wanted, paired
 from potstill.functional.reductions import keep_rows
 from potstill.losses.checks import check_choice
 from potstill.losses.features import over_rows
@@ -31,19 +32,22 @@ class LayersTerm(ArithmeticTerm):
     `Target.valid` as in `FeatureTerm`.
 
     Args:
-        student_layers: names of modules of the student, from shallow to deep.
-        teacher_layers: names of modules of the teacher, as many, in the same order.
+        student_layers: names of modules of the student, from shallow to deep, or "auto".
+        teacher_layers: names of modules of the teacher, as many, in the same order, or "auto".
         student_layout: how to read the student's features; by default from their number of axes.
         teacher_layout: how to read the teacher's features.
         seed: of the initial weights.
     """
 
-    student_layers: tuple[str, ...]
-    teacher_layers: tuple[str, ...] = ()
+    student_layers: tuple[str, ...] = (AUTO,)
+    teacher_layers: tuple[str, ...] = (AUTO,)
     student_layout: Layout | str | None = field(default=None, kw_only=True)
     teacher_layout: Layout | str | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     module: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
+
+    wanted: ClassVar[Wanted] = Wanted.STAGES
+    """Which layers `auto` means."""
 
     least: ClassVar[int] = 1
     """The smallest number of layers that the term makes sense for."""
@@ -55,7 +59,25 @@ class LayersTerm(ArithmeticTerm):
             if layout is not None:
                 chosen = check_choice(self, f"{side}_layout", layout, Layout)
                 object.__setattr__(self, f"{side}_layout", chosen)
-        self._check_numbers()
+        if not self.is_open:
+            self._check_numbers()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether layers are still to be chosen."""
+        return (AUTO,) in (self.student_layers, self.teacher_layers)
+
+    def named(self, student: Trace, teacher: Trace) -> Self:
+        """As in `LayerTerm`."""
+        pairs = paired(
+            replace(student, layout=self.student_layout),
+            replace(teacher, layout=self.teacher_layout),
+            wanted=self.wanted,
+            student_layers=None if self.student_layers == (AUTO,) else self.student_layers,
+            teacher_layers=None if self.teacher_layers == (AUTO,) else self.teacher_layers,
+        )
+        mine, theirs = tuple(m for m, _ in pairs), tuple(t for _, t in pairs)
+        return replace(self, student_layers=mine, teacher_layers=theirs)
 
     @abstractmethod
     def network(self, student: Features, teacher: Features) -> nn.Module:
@@ -70,7 +92,9 @@ class LayersTerm(ArithmeticTerm):
         """The loss of each sample, `[B]`; the teacher's features are constant."""
 
     def needs(self) -> Needs:
-        """All layers."""
+        """All layers; none while they are to be chosen."""
+        if self.is_open:
+            return Needs()
         return Needs(student_layers=self.student_layers, teacher_layers=self.teacher_layers)
 
     @final

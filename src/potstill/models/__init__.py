@@ -5,8 +5,8 @@ from potstill.models.calibration import calibrated_config
 from potstill.models.config import PURPOSES, ModelConfig
 from potstill.models.create import create_model
 from potstill.models.language_students import language_student_config
-from potstill.models.saved import load_model, save_model
 from potstill.models.rule_students import DecisionTree, RuleList
+from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
 

@@ -155,9 +155,7 @@ def _fitted_plan(
     data, plain = experiment.data, objective_of(experiment.task.default_objective())
     batch = _feed(experiment, experiment.learning, teacher).batch(0, 0)
     student = experiment.student.make(0)
-    shake_hands(
-        student, teacher, objective=experiment.objective, task=experiment.task, batch=batch
-    )
+    shake_hands(student, teacher, objective=experiment.objective, task=experiment.task, batch=batch)
     trainings = tuple(
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     )

@@ -21,6 +21,7 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
         "docs/quickstart.md",
         "docs/python.md",
         "docs/speed.md",
+        "docs/tables.md",
         "docs/store.md",
         "docs/store-codecs.md",
     ],

@@ -10,6 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 PARTS: dict[str, type[BaseModel]] = {
     "top level": recipe.Recipe,
     "data": recipe.DataSpec,
+    "data.synthetic": recipe.SyntheticSpec,
     "teacher": recipe.TeacherSpec,
     "teacher.ensemble[]": recipe.MemberSpec,
     "teacher.tta": recipe.LookSpec,

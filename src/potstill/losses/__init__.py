@@ -15,6 +15,7 @@ from potstill.losses.embedding import (
     EmbeddingTerm,
     SimilarityKL,
 )
+from potstill.losses.exits import ExitCrossEntropy, ExitKD
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -31,6 +32,8 @@ from potstill.losses.term import ArithmeticTerm, weighted
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
+    "ExitCrossEntropy",
+    "ExitKD",
     "DIST",
     "DKD",
     "JSD",

@@ -13,6 +13,7 @@ from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
+from potstill.losses.exits import ExitCrossEntropy, ExitKD
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -43,6 +44,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "alpha_beta": AlphaBeta,
         "adaptive_kl": AdaptiveKL,
         "members_kd": MembersKD,
+        "exit_cross_entropy": ExitCrossEntropy,
+        "exit_kd": ExitKD,
         "cross_tokenizer_kd": CrossTokenizerKD,
         "uld": ULD,
         "sampled_reverse_kl": SampledReverseKL,

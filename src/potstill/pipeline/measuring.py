@@ -20,6 +20,7 @@ from potstill.measure.quality import (
 )
 from potstill.measure.summary import summarise
 from potstill.pipeline.climbing import TOGETHER, others_of, together
+from potstill.pipeline.early import measure_exits
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
@@ -96,6 +97,7 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
         "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
+        "exits": measure_exits(shop),
     }
 
 

@@ -33,6 +33,7 @@ def gather(
         "seeds": list(experiment.seeds),
         "models": models,
         "chain": chain_of(experiment),
+        "exits": measured.get("exits"),
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
         "store": shop.store,

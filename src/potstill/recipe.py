@@ -217,8 +217,8 @@ class RouteSpec(_Strict):
     )
     path: str | None = Field(
         None,
-        description="A `.npy` file: for each row of the data (train, validation, test, transfer, in "
-        "that order) the number of its teacher, from 0.",
+        description="A `.npy` file: for each row of the data (train, validation, test, transfer, "
+        "in that order) the number of its teacher, from 0.",
     )
 
 
@@ -247,9 +247,7 @@ class PeerSpec(_Strict):
 class TaughtSpec(LearnSpec):
     """How an assistant learns."""
 
-    objective: tuple[TermSpec, ...] | None = Field(
-        None, description="The student's, if left out."
-    )
+    objective: tuple[TermSpec, ...] | None = Field(None, description="The student's, if left out.")
 
 
 class AssistantSpec(_Strict):

@@ -32,8 +32,6 @@ from potstill.losses.term import ArithmeticTerm, weighted
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
-    "ExitCrossEntropy",
-    "ExitKD",
     "DIST",
     "DKD",
     "JSD",
@@ -60,12 +58,15 @@ __all__ = [
     "EmbeddingCosine",
     "EmbeddingMSE",
     "EmbeddingTerm",
+    "ExitCrossEntropy",
+    "ExitKD",
     "FeatureTerm",
     "Follow",
     "HiddenStates",
     "Hint",
     "Huber",
     "LogitMSE",
+    "MembersKD",
     "MiniLLM",
     "Objective",
     "ObjectiveValue",
@@ -79,10 +80,9 @@ __all__ = [
     "SkewReverseKL",
     "SquaredError",
     "TotalVariation",
+    "Weigh",
     "WeightPenalty",
     "Weighted",
     "create",
     "weighted",
-    "MembersKD",
-    "Weigh",
 ]

@@ -40,8 +40,8 @@ class ExitCrossEntropy(ArithmeticTerm):
         $-\sum_c y_c \log q_{e,c}$.
     Shapes: exits `[N, C]`; labels `[N]` whole numbers, or `[N, C]` probabilities.
     Paper: Teerapittayanon, McDanel, Kung 2016, arXiv:1709.01686.
-    Requires: a student with exits (`exits: [layer, …]` of its model), and labels. Scratch learns with
-        it too, so that its exits can be compared.
+    Requires: a student with exits (`exits: [layer, …]` of its model), and labels. Scratch learns
+        with it too, so that its exits can be compared.
     Related: `CrossEntropy` is for the last layer; `ExitKD` lets the deepest exit teach the others.
     Example: `CrossEntropy() + ExitCrossEntropy(exits=("exits.0",))`
 
@@ -83,8 +83,8 @@ class ExitCrossEntropy(ArithmeticTerm):
 class ExitKD(ArithmeticTerm):
     r"""Distillation into early exits: from the student's own last layer, or from the teacher.
 
-    Formula: $T^2 \frac{1}{E} \sum_e \mathrm{KL}(p \,\|\, q_e)$ with $q_e = \mathrm{softmax}(z_e / T)$
-        of exit e, and p of the student's last layer, taken as a constant (`deepest`), or of the
+    Formula: $T^2 \frac{1}{E} \sum_e \mathrm{KL}(p \,\|\, q_e)$ with $q_e = \mathrm{softmax}(z_e
+        / T)$ of exit e, and p of the student's last layer, taken as a constant (`deepest`), or of the
         teacher (`teacher`).
     Shapes: exits and logits `[N, C]`.
     Paper: Zhang, Song, Gao, Chen, Bao, Ma 2019, "Be your own teacher", arXiv:1905.08094 (its second
@@ -123,7 +123,9 @@ class ExitKD(ArithmeticTerm):
         exits, mask_N = _exits(self, student, target), target.mask(labels=False)
         logits = teacher.logits if self.by == By.TEACHER else student.logits
         if not isinstance(logits, Logits):
-            raise HandshakeError(f"`{self.name}` needs logits of all classes of the one who teaches.")
+            raise HandshakeError(
+                f"`{self.name}` needs logits of all classes of the one who teaches."
+            )
         taught_NC = keep_rows(upcast(logits.values_NC.detach()), mask_N)
         p_NC = softened(taught_NC, self.temperature)
         each = [

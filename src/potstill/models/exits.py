@@ -66,8 +66,8 @@ class _Exit(nn.Module):
     def _flat(self, features: Tensor) -> Tensor:
         """`[B, D, H, W]` or `[B, D, L]` pooled to some places, `[B, T, D]` to their mean."""
         if features.ndim == 4:
-            sides = [min(PLACES, side) for side in features.shape[2:]]
-            return F.adaptive_avg_pool2d(features, sides).flatten(1)
+            height, width = (min(PLACES, side) for side in features.shape[2:])
+            return F.adaptive_avg_pool2d(features, (height, width)).flatten(1)
         if features.ndim == 3 and self._channels_first:
             places = min(PLACES**2, features.shape[-1])
             return F.adaptive_avg_pool1d(features, places).flatten(1)
@@ -123,9 +123,7 @@ class _AllSure(Exception):
 
 
 @torch.no_grad()
-def answer_early(
-    model: WithExits, inputs: Tensor, *, threshold: float | Sequence[float]
-) -> Early:
+def answer_early(model: WithExits, inputs: Tensor, *, threshold: float | Sequence[float]) -> Early:
     """Each sample's answer at the first exit whose highest probability is at least `threshold`.
 
     Samples that are sure leave the batch, so that deeper layers run on the others alone. This

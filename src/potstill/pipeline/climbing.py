@@ -187,7 +187,9 @@ def grown(shop: Workshop, source: GrowingSource) -> Ready:
 def together(shop: Workshop, chain: Chain, seed: int) -> Teacher:
     """The mean of all links and the distilled student of a seed."""
     task, outputs = shop.experiment.task, shop.num_outputs
-    made = [restored(k.model, shop.models(k.role, k.seed), num_outputs=outputs) for k in chain.links]
+    made = [
+        restored(k.model, shop.models(k.role, k.seed), num_outputs=outputs) for k in chain.links
+    ]
     student = shop.models("distilled", seed)
     made.append(restored(shop.experiment.student, student, num_outputs=outputs))
     each = [ModuleTeacher(module, task) for module in made]

@@ -165,9 +165,7 @@ class GrowingSource:
     description: str
 
 
-TeacherSource = (
-    TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource | GrowingSource
-)
+TeacherSource = TrainedTeacher | GivenTeacher | EstimatorSource | EnsembleSource | GrowingSource
 
 
 @final

@@ -74,9 +74,9 @@ def _measure(shop: Workshop, ready: Ready) -> Mapping[str, object]:
                 folder = shop.models(role, seed)
                 weights = hashlib.sha256((folder / file).read_bytes()).digest()
                 if weights not in known:
-                    module = restored(
-                        model, folder, num_outputs=shop.num_outputs, file=file
-                    ).to(device)
+                    module = restored(model, folder, num_outputs=shop.num_outputs, file=file).to(
+                        device
+                    )
                     known[weights] = module, answers_of(module, test, task)
                 module, found[which][f"{role}_{seed}"] = known[weights]
                 texts.write(which, f"{role}_{seed}", module)

@@ -173,7 +173,10 @@ def _fitted(shop: Workshop, source: EstimatorSource, number: int) -> Ready:
         return {"seconds": meter.seconds, "energy_wh": meter.energy_wh, "co2_g": meter.co2_g}
 
     outcome = shop.run(
-        f"teacher/{number}", depends_on=shop.key("teacher", number, *_known(source)), files=(), work=fit
+        f"teacher/{number}",
+        depends_on=shop.key("teacher", number, *_known(source)),
+        files=(),
+        work=fit,
     )
     # fitted again when the stage is done: seconds, and nothing is unpickled from the run folder
     teacher = made[0] if made else source.fit(of_classes(shop.experiment.data, source.classes))

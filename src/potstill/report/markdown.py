@@ -7,6 +7,7 @@ import numpy as np
 
 from potstill.report import wording
 from potstill.report.answers import Answers, read_answers
+from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
 from potstill.report.folder import RunFolder
@@ -25,6 +26,8 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
     parts = [
         _verdict(run, results),
         _models(results),
+        _chain(results),
+        _exits(results),
         _seeds(results),
         _training(run, results),
         _disagreements(run, answers) if answers else "",
@@ -79,6 +82,16 @@ def _models(results: Results) -> str:
         for row in rows
     ]
     return markdown_table(["", *(wording.role_name(role) for role in results.roles())], shown)
+
+
+def _chain(results: Results) -> str:
+    rows = chain_rows(results)
+    return markdown_table(CHAIN_COLUMNS, rows) if rows else ""
+
+
+def _exits(results: Results) -> str:
+    chart = exit_chart(results)
+    return "" if chart is None else markdown_table(chart.columns, chart.rows)
 
 
 def _seeds(results: Results) -> str:

@@ -177,14 +177,18 @@ def exact_of(teacher: Teacher) -> Teacher:
             return teacher
 
 
-def _named(teacher: Ensemble | ClassUnion | Routed, request: Request) -> list[tuple[Teacher, Request]]:
+def _named(
+    teacher: Ensemble | ClassUnion | Routed, request: Request
+) -> list[tuple[Teacher, Request]]:
     return [
         (member, replace(request, layers=(), name=f"{request.name}, member {number}"))
         for number, member in enumerate(teacher.members, start=1)
     ]
 
 
-def _members(teacher: Ensemble | ClassUnion | Routed, request: Request) -> tuple[Teacher, tuple[Choice, ...]]:
+def _members(
+    teacher: Ensemble | ClassUnion | Routed, request: Request
+) -> tuple[Teacher, tuple[Choice, ...]]:
     done = [hasten(member, each) for member, each in _named(teacher, request)]
     choices = tuple(choice for _, made in done for choice in made)
     return teacher.of([member for member, _ in done]), choices

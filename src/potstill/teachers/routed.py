@@ -58,9 +58,7 @@ class Routed(Teacher):
 
     def of(self, teachers: Sequence[Teacher]) -> "Routed":
         """The same choice among other forms of the teachers."""
-        return Routed(
-            teachers, self._route, key=self._key, rows=self._rows, reads_raw=self._raw
-        )
+        return Routed(teachers, self._route, key=self._key, rows=self._rows, reads_raw=self._raw)
 
     def offers(self) -> Offers:
         """What all of them give."""

@@ -315,8 +315,8 @@ class RouteSpec(_Strict):
     )
     path: str | None = Field(
         None,
-        description="A `.npy` file: for each row of the data (train, validation, test, transfer, in "
-        "that order) the number of its teacher, from 0.",
+        description="A `.npy` file: for each row of the data (train, validation, test, transfer, "
+        "in that order) the number of its teacher, from 0.",
     )
 
 

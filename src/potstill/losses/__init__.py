@@ -10,6 +10,7 @@ from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.divergence import DivergenceTerm
+from potstill.losses.early_exits import ExitCrossEntropy, ExitKD
 from potstill.losses.embedding import (
     Contrastive,
     EmbeddingCosine,
@@ -81,6 +82,8 @@ __all__ = [
     "EmbeddingCosine",
     "EmbeddingMSE",
     "EmbeddingTerm",
+    "ExitCrossEntropy",
+    "ExitKD",
     "FactorTransfer",
     "FeatureTerm",
     "Follow",

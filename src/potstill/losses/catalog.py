@@ -14,6 +14,7 @@ from potstill.losses.boxes import BoxKD, DetectionLoss, LocalizationKD, PseudoBo
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
+from potstill.losses.early_exits import ExitCrossEntropy, ExitKD
 from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
 from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
@@ -54,6 +55,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "alpha_beta": AlphaBeta,
         "adaptive_kl": AdaptiveKL,
         "members_kd": MembersKD,
+        "exit_cross_entropy": ExitCrossEntropy,
+        "exit_kd": ExitKD,
         "cross_tokenizer_kd": CrossTokenizerKD,
         "uld": ULD,
         "sampled_reverse_kl": SampledReverseKL,

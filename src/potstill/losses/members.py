@@ -45,8 +45,8 @@ class MembersKD(ArithmeticTerm):
     Paper: Vongkulbhisal et al. 2019 for different classes, arXiv:1904.06062 (the relation $p_i(l) =
         q(l) / \sum_{k \in L_i} q(k)$ and its cross entropy); Zhang, Chen, Wang 2022 for the
         weights by labels, arXiv:2201.00007 (the part on logits).
-    Requires: an ensemble, or a union of teachers of different classes, asked live. No labels, unless
-        the weights are to be by them.
+    Requires: an ensemble, or a union of teachers of different classes, asked live. No labels,
+        unless the weights are to be by them.
     Related: with one teacher of all classes it is `KD`; `KD` itself follows what the teachers say
         together. It does not say which teacher's classes a sample is of: with different classes,
         add `CrossEntropy`, or `KD` on what they say together.

@@ -1,8 +1,11 @@
 """The door: a model from its config, with random weights from a seed."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from potstill.models.config import ModelConfig
+from potstill.models.exits import EXITS, with_exits
 from potstill.models.initial import seeded
 from potstill.models.saved import load_file_source
 from potstill.models.sources import build
@@ -12,7 +15,8 @@ def create_model(config: ModelConfig, *, seed: int = 0, trust: bool = False) -> 
     """The model that a config describes, in training mode, on the CPU.
 
     Args:
-        config: source, name, options, input shape and number of outputs.
+        config: source, name, options, input shape and number of outputs. The option `exits` of any
+            source names layers after which there is an early exit.
         seed: of the random weights; torch's global generator is left as it was.
         trust: whether code that the config names may run.
 
@@ -24,6 +28,16 @@ def create_model(config: ModelConfig, *, seed: int = 0, trust: bool = False) -> 
         UntrustedCode: if the config names code and `trust` is false.
         MissingExtra: if the source's library is not installed.
     """
+    if EXITS in config.options and config.source != "file":
+        rest = {name: value for name, value in config.options.items() if name != EXITS}
+        body = create_model(replace(config, options=rest), seed=seed, trust=trust)
+        with seeded(seed + 1):
+            return with_exits(
+                body,
+                config.options[EXITS],
+                input_shape=config.input_shape,
+                num_outputs=config.num_outputs,
+            )
     with seeded(seed):
         if config.source == "file":
             return load_file_source(config, trust=trust)

@@ -8,10 +8,12 @@ from torch import nn
 
 from potstill.pipeline.experiment import (
     Chain,
+    EnsembleSource,
     Experiment,
     GrowingSource,
     Link,
     MadeModel,
+    TrainedTeacher,
 )
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, ready_from
@@ -74,6 +76,21 @@ def chain_of(experiment: Experiment) -> list[dict[str, str]]:
     if experiment.chain.direct:
         pairs.append((DIRECT, "teacher"))
     return [{"role": role, "taught_by": by} for role, by in [("teacher", ""), *pairs]]
+
+
+def is_no_judge(experiment: Experiment) -> bool:
+    """Whether the teacher's own score says nothing of what it can teach.
+
+    Born again, it is meant to be no better. Teachers of different classes do not know which of them
+    a sample is for; a term that compares each over its own classes does not need to.
+    """
+    source = experiment.teacher
+    if isinstance(source, TrainedTeacher):
+        return source.model.key == experiment.student.key
+    if isinstance(source, EnsembleSource):
+        by_classes = any(member.classes is not None for member in source.members)
+        return by_classes and experiment.objective.needs().teacher_members
+    return False
 
 
 def _links(experiment: Experiment) -> tuple[Link, ...]:

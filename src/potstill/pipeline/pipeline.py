@@ -11,17 +11,17 @@ from typing import final
 from potstill.data.samples import Samples
 from potstill.export.card import model_card
 from potstill.losses import Objective
+from potstill.losses.early_exits import trains_exits_on_labels
 from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.calibrating import calibrated
-from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, stand_ins
+from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, is_no_judge, stand_ins
 from potstill.pipeline.correcting import correct
 from potstill.pipeline.experiment import (
     Experiment,
     GrowingSource,
     Learning,
     MadeModel,
-    TrainedTeacher,
 )
 from potstill.pipeline.exporting import export_models
 from potstill.pipeline.imagining import with_images
@@ -204,7 +204,10 @@ class Pipeline:
         return shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
 
     def _scratch_objective(self) -> Objective:
-        return objective_of(self._experiment.task.default_objective())
+        """The task's own, and what trains early exits on labels, if the student has them."""
+        usual = objective_of(self._experiment.task.default_objective())
+        exits = [s for s in self._experiment.objective if trains_exits_on_labels(s.term)]
+        return Objective((*usual.summands, *exits))
 
     def _pace(self, shop: Workshop, teacher: Teacher) -> Callable[[], Pace]:
         """Of the students, with and without the teacher alike; chosen when one is trained."""
@@ -269,9 +272,8 @@ class Pipeline:
 
     def _check_teacher(self, shop: Workshop, ready: Ready) -> None:
         """Say loudly, before the distillation budget is spent, that a teacher is no better."""
-        if isinstance(self._experiment.teacher, TrainedTeacher):
-            if self._experiment.teacher.model.key == self._experiment.student.key:
-                return  # born again: it is meant to be no better
+        if is_no_judge(self._experiment):
+            return
         task, outcome = self._experiment.task, shop.ledger.outcome
         validation = shop.feed(shop.experiment.data.validation)
         taught = score(answers_of(ready.teacher, validation, task), task)[task.primary]

@@ -104,25 +104,26 @@ def make_plan(experiment: Experiment) -> Plan:
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
     mine = (experiment.student, experiment.learning, experiment.data)
+    last = teacher
     for link, above, below in stand_ins(experiment, teacher):
         models.append(_sizes(link.role, link.model.description, [link.model.make(0)], experiment))
-        one = (link.model, link.learning, experiment.data)
-        taught = _timed(experiment, runtime, one, link.objective, above)
-        trainings.append(replace(taught, role=link.role))
-        teacher = below
-    agreed = _distiller(experiment, runtime, mine, experiment.objective, teacher).prepare(
-        _feed(mine, teacher).batch(0, 0)
+        learner = (link.model, link.learning, experiment.data)
+        linked = _timed(experiment, runtime, learner, link.objective, above)
+        trainings.append(replace(linked, role=link.role))
+        last = below
+    agreed = _distiller(experiment, runtime, mine, experiment.objective, last).prepare(
+        _feed(mine, last).batch(0, 0)
     )
     experiment = replace(experiment, objective=agreed.named)
     for role, objective, source in (
         ("scratch", plain, None),
-        ("distilled", experiment.objective, teacher),
+        ("distilled", experiment.objective, last),
     ):
         one = _timed(experiment, runtime, mine, objective, source)
         runs = len(experiment.seeds)
         trainings.append(replace(one, role=role, runs=runs, seconds=one.seconds * runs))
     without, taught = (each.step_ms for each in trainings[-2:])
-    store = _store(experiment, teacher)
+    store = _store(experiment, last)
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
     data = experiment.data

@@ -34,6 +34,7 @@ def gather(
         "seeds": list(experiment.seeds),
         "models": models,
         "chain": chain_of(experiment),
+        "exits": measured.get("exits"),
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
         "pairing": list(shop.pairing),

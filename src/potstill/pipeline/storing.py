@@ -134,10 +134,8 @@ def _weighed(found: Decision, where: Path) -> Decision:
 def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     """Why a store cannot serve this experiment at all, if so."""
     learning, needs = experiment.learning, experiment.objective.needs()
-    if isinstance(teacher, GrowingTeacher):
-        return "the teacher changes at every step, with the student."
-    if needs.teacher_members:
-        return "a store keeps what several teachers say together, and a term wants each of them."
+    if isinstance(teacher, GrowingTeacher) or needs.teacher_members:
+        return _never_the_same(teacher)
     if experiment.on_policy is not None:
         return (
             "the student writes some of the samples itself at every step, which no store holds; "
@@ -178,6 +176,12 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     if teacher.offers().logits is LogitKind.SPARSE:
         return "the teacher's answers are kept already: it is a store, reads one, or asks a server."
     return None
+
+
+def _never_the_same(teacher: Teacher) -> str:
+    if isinstance(teacher, GrowingTeacher):
+        return "the teacher changes at every step, with the student."
+    return "a store keeps what several teachers say together, and a term wants each of them."
 
 
 def codecs_of(experiment: Experiment, said: Signals) -> dict[str, tuple[Codec, tuple[int, ...]]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from potstill.report import wording
 from potstill.report.answers import Answers, read_answers
+from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
@@ -28,6 +29,8 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
         _verdict(run, results),
         _models(results),
         *_findings(results),
+        _chain(results),
+        _exits(results),
         _seeds(results),
         _training(run, results),
         _classes(results),
@@ -93,6 +96,16 @@ def _models(results: Results) -> str:
         for row in rows
     ]
     return markdown_table(["", *(wording.role_name(role) for role in results.roles())], shown)
+
+
+def _chain(results: Results) -> str:
+    rows = chain_rows(results)
+    return markdown_table(CHAIN_COLUMNS, rows) if rows else ""
+
+
+def _exits(results: Results) -> str:
+    chart = exit_chart(results)
+    return "" if chart is None else markdown_table(chart.columns, chart.rows)
 
 
 def _seeds(results: Results) -> str:

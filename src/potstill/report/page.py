@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from potstill.report import table, wording
 from potstill.report.answer_charts import answer_charts
 from potstill.report.answers import Answers, read_answers
+from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.confidence_charts import confidence_charts
 from potstill.report.curves import role_curves
@@ -57,6 +58,8 @@ def render_page(run: RunFolder) -> str:
             dots=score_dots(results),
             keys=key_figures(results),
             rows=table.side_by_side(results),
+            chain=chain_rows(results),
+            chain_columns=CHAIN_COLUMNS,
             descriptions=descriptions_of(results),
             charts=charts,
             figures=finite(figures),
@@ -76,7 +79,11 @@ def charts_of(run: RunFolder, answers: Answers | None) -> dict[str, list[Chart]]
     """The charts of each part of the page; what there is nothing to draw of is left out."""
     results = run.results or Results(name=run.path.name)
     return {
-        "cost": _made(cost_chart(results, cost="size"), cost_chart(results, cost="latency")),
+        "cost": _made(
+            cost_chart(results, cost="size"),
+            cost_chart(results, cost="latency"),
+            exit_chart(results),
+        ),
         "seeds": _made(seed_chart(results)),
         "curves": _curve_charts(run, results),
         "answers": answer_charts(answers) if answers else [],

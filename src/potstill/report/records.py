@@ -173,6 +173,37 @@ class Finding(_Record):
     rows: tuple[tuple[str, ...], ...] = ()
 
 
+class ChainLink(_Record):
+    """A role, and who taught it; nobody taught the first."""
+
+    role: str
+    taught_by: str = ""
+
+
+class ExitScore(_Record):
+    """Of the samples that stop somewhere: how well they are answered, and for how many FLOPs."""
+
+    threshold: Number = None
+    accuracy: Summary = Summary()
+    flops: Summary = Summary()
+
+
+class RoleExits(_Record):
+    """The exits of a role, the last layer last; the curve of thresholds; the one chosen."""
+
+    exits: tuple[ExitScore, ...] = ()
+    curve: tuple[ExitScore, ...] = ()
+    chosen: ExitScore = ExitScore()
+
+
+class Exits(_Record):
+    """Early exits: after which layers, the FLOPs up to each, and figures by role."""
+
+    layers: tuple[str, ...] = ()
+    flops: tuple[float, ...] = ()
+    models: dict[str, RoleExits] = {}
+
+
 class Results(_Record):
     """The whole of `results.json`."""
 
@@ -185,6 +216,8 @@ class Results(_Record):
     seeds: tuple[int, ...] = ()
     models: dict[str, ModelResult] = {}
     verdict: Verdict | None = None
+    chain: tuple[ChainLink, ...] = ()
+    exits: Exits | None = None
     data: DataFacts = DataFacts()
     objective: Text = ""
     pairing: tuple[str, ...] = ()

@@ -74,8 +74,9 @@ class ClassUnion(Teacher):
             )
         if self._share is Share.ENERGY and LogitKind.LOGPROBS in kinds:
             raise HandshakeError(
-                "Shares by energy need raw logits, and one of the teachers gives log-probabilities, "
-                "whose sum is 1 for every sample. Use `confidence`, or fixed weights."
+                "Shares by energy need raw logits, and one of the teachers gives "
+                "log-probabilities, whose sum is 1 for every sample. Use `confidence`, or fixed "
+                "weights."
             )
 
     @property

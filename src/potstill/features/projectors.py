@@ -58,7 +58,7 @@ class Projector(nn.Module):
             return
         num_student = features_first(student, self.student_layout).shape[1]
         num_teacher = features_first(teacher, self.teacher_layout).shape[1]
-        weight_ED, bias_E = _initial(num_student, num_teacher, seed=seed)
+        weight_ED, bias_E = initial_weights(num_student, num_teacher, seed=seed)
         self.weight = nn.Parameter(weight_ED.to(student.device))
         self.bias = nn.Parameter(bias_E.to(student.device))
 
@@ -73,7 +73,7 @@ class Projector(nn.Module):
         if self.is_identity:
             return student, teacher
         positions = teacher.shape[2:]
-        student = _averaged(student, positions)
+        student = averaged_down(student, positions)
         student = _linear(student, self.weight, self.bias)
         return _spread(student, positions), teacher
 
@@ -101,14 +101,15 @@ class Projector(nn.Module):
         return f"{start} → {end}: {', '.join(steps)}"
 
 
-def _initial(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, Tensor]:
+def initial_weights(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Weight `[E, D]` and bias `[E]` of a linear map, drawn under a seed."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(num_student)
     weight_ED = torch.empty(num_teacher, num_student).uniform_(-bound, bound, generator=generator)
     return weight_ED, torch.empty(num_teacher).uniform_(-bound, bound, generator=generator)
 
 
-def _averaged(student: Tensor, positions: torch.Size) -> Tensor:
+def averaged_down(student: Tensor, positions: torch.Size) -> Tensor:
     """The student's grid, averaged down along the axes where it is the larger one."""
     grid = student.shape[2:]
     if not positions:

@@ -9,19 +9,30 @@ from potstill.errors import RecipeError
 from potstill.losses.attention import AttentionKL, AttentionMSE
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
+from potstill.losses.contrastive import CRD, QueueSimilarity
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
 from potstill.losses.features import Hint
+from potstill.losses.flow import FSP
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
+from potstill.losses.relational import (
+    PKT,
+    CorrelationCongruence,
+    RkdAngle,
+    RkdDistance,
+    SimilarityPreserving,
+)
 from potstill.losses.relations import Relations
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
+from potstill.losses.srd import SRD
+from potstill.losses.statistics import NST, AttentionTransfer
 from potstill.losses.term import ArithmeticTerm
 from potstill.losses.weights import WeightPenalty
 
@@ -52,6 +63,17 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "squared_error": SquaredError,
         "huber": Huber,
         "hint": Hint,
+        "attention_transfer": AttentionTransfer,
+        "fsp": FSP,
+        "nst": NST,
+        "similarity_preserving": SimilarityPreserving,
+        "correlation_congruence": CorrelationCongruence,
+        "rkd_distance": RkdDistance,
+        "rkd_angle": RkdAngle,
+        "pkt": PKT,
+        "crd": CRD,
+        "queue_similarity": QueueSimilarity,
+        "srd": SRD,
         "hidden_states": HiddenStates,
         "attention_kl": AttentionKL,
         "attention_mse": AttentionMSE,

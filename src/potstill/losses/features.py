@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from potstill.errors import HandshakeError
 from potstill.features.projectors import Projector
 from potstill.functional.distances import cosine_similarity, squared_error
-from potstill.functional.reductions import keep_rows, sum_rows
+from potstill.functional.reductions import keep_rows
 from potstill.losses.checks import check_choice, check_flag
-from potstill.losses.layers import LayerTerm
+from potstill.losses.layers import LayerTerm, total_of
 from potstill.signals import Partial, Signals, Target
 
 
@@ -79,12 +79,7 @@ class FeatureTerm(LayerTerm):
             keep_rows(mine, mask_B), keep_rows(theirs, mask_B)
         )
         losses_B = _over_positions(self, *aligned, positions_BL=target.positions)
-        if target.samples is not None:  # several rows a sample: it counts once for each
-            rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
-            return (losses_B * rows_B.to(losses_B.dtype)).sum()
-        if len(losses_B) == target.num_rows:
-            return sum_rows(losses_B, mask_B)
-        return losses_B.mean() * count
+        return total_of(losses_B, target, mask_B, count)
 
     @final
     def bind(self, student: Signals, teacher: Signals) -> Self:

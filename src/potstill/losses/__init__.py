@@ -1,11 +1,13 @@
 """Terms, and the objective that adds them up: `0.9 * KD(temperature=4) + 0.1 * CrossEntropy()`."""
 
 from potstill.losses.attention import AttentionKL, AttentionMSE, AttentionTerm
+from potstill.losses.batch import BatchTerm
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import BlockTerm, HiddenStates
 from potstill.losses.boundaries import ActivationBoundaries
 from potstill.losses.boxes import BoxKD, DetectionLoss, LocalizationKD, PlaceTerm, PseudoBoxes
 from potstill.losses.catalog import TERMS, create
+from potstill.losses.contrastive import CRD, QueueSimilarity
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
@@ -21,6 +23,7 @@ from potstill.losses.embedding import (
 from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
+from potstill.losses.flow import FSP
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.layers import LayerTerm
 from potstill.losses.maps import CWD, MGD, PKD
@@ -31,6 +34,13 @@ from potstill.losses.objective import Objective, ObjectiveValue, Weighted
 from potstill.losses.places import PlaceKD
 from potstill.losses.ramps import Ramp
 from potstill.losses.regression import Follow, Huber, SquaredError
+from potstill.losses.relational import (
+    PKT,
+    CorrelationCongruence,
+    RkdAngle,
+    RkdDistance,
+    SimilarityPreserving,
+)
 from potstill.losses.relations import Relations
 from potstill.losses.reused import SimKD
 from potstill.losses.review import Review
@@ -40,6 +50,8 @@ from potstill.losses.scheduled import Scheduled, scheduled
 from potstill.losses.several import LayersTerm
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
+from potstill.losses.srd import SRD
+from potstill.losses.statistics import NST, AttentionTransfer, MapTerm
 from potstill.losses.term import ArithmeticTerm, weighted
 from potstill.losses.tokens import ViTKD
 from potstill.losses.transcripts import CTC, FrameKD
@@ -47,16 +59,21 @@ from potstill.losses.variational import VID
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
+    "CRD",
     "CTC",
     "CWD",
     "DIST",
     "DKD",
+    "FSP",
     "JSD",
     "KD",
     "MGD",
     "NKD",
+    "NST",
     "OFA",
     "PKD",
+    "PKT",
+    "SRD",
     "TERMS",
     "ULD",
     "VID",
@@ -68,12 +85,15 @@ __all__ = [
     "AttentionKL",
     "AttentionMSE",
     "AttentionTerm",
+    "AttentionTransfer",
+    "BatchTerm",
     "BinaryCrossEntropy",
     "BinaryKD",
     "BinaryProbabilityMSE",
     "BlockTerm",
     "BoxKD",
     "Contrastive",
+    "CorrelationCongruence",
     "CrossEntropy",
     "CrossTokenizerKD",
     "DetectionLoss",
@@ -95,6 +115,7 @@ __all__ = [
     "LayersTerm",
     "LocalizationKD",
     "LogitMSE",
+    "MapTerm",
     "MembersKD",
     "MiniLLM",
     "OFAExits",
@@ -104,15 +125,19 @@ __all__ = [
     "PlaceTerm",
     "ProbabilityMSE",
     "PseudoBoxes",
+    "QueueSimilarity",
     "Ramp",
     "Relations",
     "ReverseKL",
     "Review",
+    "RkdAngle",
+    "RkdDistance",
     "RowTerm",
     "SampledReverseKL",
     "Scheduled",
     "SimKD",
     "SimilarityKL",
+    "SimilarityPreserving",
     "SkewKL",
     "SkewReverseKL",
     "SquaredError",

@@ -16,9 +16,9 @@ from potstill.errors import HandshakeError, RecipeError
 from potstill.features.matcher import Matcher
 from potstill.features.projectors import Projector
 from potstill.functional.distances import cosine_similarity, squared_error
-from potstill.functional.reductions import keep_rows, sum_rows
+from potstill.functional.reductions import keep_rows
 from potstill.losses.checks import check_choice, check_flag
-from potstill.losses.layers import LayerTerm
+from potstill.losses.layers import LayerTerm, total_of
 from potstill.signals import Partial, Signals, Target
 
 
@@ -237,11 +237,4 @@ def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:
     Samples with several rows count once for each; where samples and rows have nothing to do with
     each other, every row counts the mean.
     """
-    if target.samples is not None:
-        rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
-        return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
-    if len(losses_B) == target.num_rows:
-        if target.weights is not None:
-            losses_B = losses_B * target.weights
-        return Partial(sum_rows(losses_B, target.mask(labels=False)), count)
-    return Partial(losses_B.mean() * count, count)
+    return Partial(total_of(losses_B, target, target.mask(labels=False), count), count)

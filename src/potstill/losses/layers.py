@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from potstill.errors import HandshakeError, RecipeError
 from potstill.features.layout import Layout
 from potstill.features.pairing import AUTO, Trace, Wanted, paired
+from potstill.functional.reductions import sum_rows
 from potstill.losses.checks import check_choice
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
-from potstill.signals import Signals
+from potstill.signals import Signals, Target
 
 Layers = str | tuple[str, ...]
 
@@ -132,6 +134,28 @@ def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -
             "name a layer that the model has."
         )
     return signals.features[layer]
+
+
+def positions_of(feature: Tensor, target: Target) -> Tensor | None:
+    """Which positions of a feature `[B, D, L]` count; `None` where there is no padding in it."""
+    positions_BL = target.positions
+    if positions_BL is None or tuple(positions_BL.shape) != (len(feature), *feature.shape[2:]):
+        return None
+    return positions_BL
+
+
+def total_of(
+    losses_B: Tensor, target: Target, mask_B: Tensor | None, count: Tensor | int
+) -> Tensor:
+    """The sum of the samples' losses: each counts as often as it has rows, or by their weights."""
+    if target.samples is not None:
+        rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
+        return (losses_B * rows_B.to(losses_B.dtype)).sum()
+    if len(losses_B) == target.num_rows:
+        if target.weights is not None:
+            losses_B = losses_B * target.weights
+        return sum_rows(losses_B, mask_B)
+    return losses_B.mean() * count
 
 
 def _names(term: LayerTerm, side: str, given: object) -> Layers:

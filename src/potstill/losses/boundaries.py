@@ -13,7 +13,7 @@ from potstill.features.matcher import Matcher
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
 from potstill.losses.features import FeatureTerm
-from potstill.losses.maps import sum_kept
+from potstill.losses.kept import sum_kept
 from potstill.signals import Target
 
 

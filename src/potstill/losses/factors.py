@@ -16,8 +16,8 @@ from potstill.features.matcher import Matcher
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
 from potstill.losses.features import FeatureTerm, check_projects
+from potstill.losses.kept import sum_kept
 from potstill.losses.layers import feature_of
-from potstill.losses.maps import sum_kept
 from potstill.signals import Signals, Target
 
 

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.features.mapped import Masked
 from potstill.features.matcher import Matcher
 from potstill.features.projectors import Projector
-from potstill.functional.draws import Draws
 from potstill.functional.maps import channel_kl, standardised_error
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_choice, check_number
 from potstill.losses.features import FeatureTerm
+from potstill.losses.kept import draws_of, kept_elements, kept_positions, sum_kept
 from potstill.protocols import Needs
 from potstill.signals import Target
 
@@ -72,7 +71,7 @@ class PKD(_MapTerm):
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
         """`[B]`, the share of each sample in the mean over the batch, times B."""
-        return standardised_error(student, teacher, _counted(student, target)) / 2
+        return standardised_error(student, teacher, kept_elements(student, target)) / 2
 
 
 @final
@@ -117,7 +116,7 @@ class CWD(_MapTerm):
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
         """`[B]`, a mean over channels."""
-        kept_BP = _kept_positions(student, target)
+        kept_BP = kept_positions(student, target)
         return channel_kl(student, teacher, temperature=self.temperature, kept_BP=kept_BP)
 
 
@@ -197,41 +196,3 @@ class MGD(_MapTerm):
     def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
         """`[B]`, a sum over the elements that count."""
         return sum_kept((upcast(student) - upcast(teacher)).square(), target)
-
-
-def sum_kept(elements: Tensor, target: Target) -> Tensor:
-    """`[B]`, the sum over features and over positions that are no padding.
-
-    Args:
-        elements: `[B, D, *positions]`.
-        target: knows the padding.
-    """
-    kept_BP = _kept_positions(elements, target)
-    each_BP = elements.sum(dim=1).flatten(1) if elements.ndim > 2 else elements.sum(1, keepdim=True)
-    return (each_BP if kept_BP is None else torch.where(kept_BP, each_BP, 0)).sum(dim=1)
-
-
-def draws_of(target: Target, rows: int, *, seed: int, device: torch.device) -> Draws:
-    """Draws for each sample: of the step and place that the target knows, else of the place."""
-    chance_B = target.chance
-    if chance_B is None or len(chance_B) != rows:
-        chance_B = torch.arange(rows, device=device)
-    return Draws.of(seed, chance_B, torch.zeros_like(chance_B))
-
-
-def _kept_positions(feature: Tensor, target: Target) -> Tensor | None:
-    """`[B, P]` bool, the positions that are no padding; `None` where all count."""
-    positions_BL = target.positions
-    if positions_BL is None or tuple(positions_BL.shape) != (len(feature), *feature.shape[2:]):
-        return None
-    return positions_BL
-
-
-def _counted(feature: Tensor, target: Target) -> Tensor | None:
-    """`[B, P]` bool, the positions of samples that count; `None` where all do."""
-    kept_BP = _kept_positions(feature, target)
-    mask_B = target.mask(labels=False) if len(feature) == target.num_rows else None
-    if mask_B is None:
-        return kept_BP
-    everywhere = mask_B[:, None].expand(-1, feature.shape[2:].numel())
-    return everywhere if kept_BP is None else everywhere & kept_BP

@@ -13,7 +13,7 @@ from potstill.errors import HandshakeError
 from potstill.features.mapped import conv, generation
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
-from potstill.losses.maps import draws_of
+from potstill.losses.kept import draws_of
 from potstill.losses.review import maps
 from potstill.losses.several import Features, LayersTerm
 from potstill.protocols import Needs

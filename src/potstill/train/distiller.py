@@ -160,15 +160,20 @@ class Distiller:
         if isinstance(self.teacher, GrowingTeacher):
             self.teacher.plan_steps(total)
 
-    def rehearse(self, train: Batches) -> None:
+    def rehearse(self, train: Batches, *, note: Callable[[str], None] = lambda _text: None) -> None:
         """Let the parts learn that are to know the teacher before the student does.
 
         Done by `fit`, before step one. For your own loop: call it once, after `prepare`. It draws
         nothing and is the same on all processes, so a training that is killed meanwhile begins it
         again.
+
+        Args:
+            train: what the student will learn on.
+            note: told what happens.
         """
         for _, term in self.objective:
             if term.rehearsals():
+                note(f"{term.name} learns from the teacher alone, epochs: {term.rehearsals()}")
                 term.rehearse(self._taught(train, epochs=term.rehearsals()))
 
     def _taught(self, train: Batches, *, epochs: int) -> Iterator[Signals]:

@@ -77,7 +77,7 @@ class Training:
             self._restore(state)
         else:
             self._record.restore([])
-            self._distiller.rehearse(self._train)
+            self._distiller.rehearse(self._train, note=self._note)
         if self._progress is not None:
             title = f"{self._role}, seed {self._seed}"
             self._progress.begin(title, self._total, self._distiller.steps_done)
@@ -150,6 +150,10 @@ class Training:
         if self._progress is not None and split == "validation":
             shown = ", ".join(f"{k} {v:.4f}" for k, v in plain.items())
             self._progress.note(f"{self._role} seed {self._seed} epoch {self._epoch}: {shown}")
+
+    def _note(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.note(f"{self._role}, seed {self._seed}: {text}")
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._clock

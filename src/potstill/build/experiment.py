@@ -1,6 +1,8 @@
 """A whole experiment from a recipe."""
 
-from potstill.build.conditions import calibrate_of, data_free_of
+from dataclasses import replace
+
+from potstill.build.conditions import calibrate_of, counted, curriculum_of, data_free_of
 from potstill.build.data import build_data
 from potstill.build.learning import (
     build_objective,
@@ -62,7 +64,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     sequences = sequences_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
-    objective = build_objective(recipe.distill.objective)
+    objective = counted(build_objective(recipe.distill.objective), data)
     if isinstance(task, Embedding):
         teacher, student = encoders_of(recipe, data, task, trust=trust)
     else:
@@ -76,7 +78,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         teacher=teacher,
         student=student,
         objective=objective,
-        learning=learning_of(recipe.distill),
+        learning=replace(learning_of(recipe.distill), curriculum=curriculum_of(recipe)),
         looks=looks_of(recipe),
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,

@@ -9,6 +9,7 @@ from potstill.data.conditions import (
     Of,
     Transfer,
 )
+from potstill.data.curriculum import Curriculum, Pacing, Pick, ranks
 from potstill.data.feed import Feed
 from potstill.data.frequencies import class_frequencies
 from potstill.data.given import from_arrays
@@ -22,6 +23,7 @@ __all__ = [
     "JSON",
     "Augment",
     "Conditions",
+    "Curriculum",
     "CutMix",
     "DataSet",
     "Feed",
@@ -34,10 +36,13 @@ __all__ = [
     "NoiseKind",
     "Normalise",
     "Of",
+    "Pacing",
+    "Pick",
     "Samples",
     "TargetKind",
     "Transfer",
     "class_frequencies",
     "from_arrays",
     "load",
+    "ranks",
 ]

@@ -17,6 +17,7 @@ from potstill.losses.embedding import (
 )
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.long_tail import ClassBalanced, LogitAdjusted, with_counts
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.objective import Objective, ObjectiveValue, Weighted
@@ -25,10 +26,10 @@ from potstill.losses.regression import Follow, Huber, SquaredError
 from potstill.losses.relations import Relations
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
+from potstill.losses.scheduled import Scheduled, scheduled
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted
-from potstill.losses.scheduled import Scheduled, scheduled
 from potstill.losses.weights import WeightPenalty
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "BinaryKD",
     "BinaryProbabilityMSE",
     "BlockTerm",
+    "ClassBalanced",
     "Contrastive",
     "CrossEntropy",
     "CrossTokenizerKD",
@@ -63,6 +65,7 @@ __all__ = [
     "HiddenStates",
     "Hint",
     "Huber",
+    "LogitAdjusted",
     "LogitMSE",
     "MiniLLM",
     "Objective",
@@ -84,4 +87,5 @@ __all__ = [
     "create",
     "scheduled",
     "weighted",
+    "with_counts",
 ]

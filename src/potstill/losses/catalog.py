@@ -15,6 +15,7 @@ from potstill.losses.decoupled import DKD, NKD
 from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE, SimilarityKL
 from potstill.losses.features import Hint
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.long_tail import ClassBalanced, LogitAdjusted
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
@@ -46,6 +47,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "sampled_reverse_kl": SampledReverseKL,
         "mini_llm": MiniLLM,
         "dist": DIST,
+        "logit_adjusted": LogitAdjusted,
+        "class_balanced": ClassBalanced,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,
         "binary_probability_mse": BinaryProbabilityMSE,

@@ -22,6 +22,7 @@ from potstill.measure.summary import summarise
 from potstill.pipeline.calibrating import calibration_figures
 from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
+from potstill.pipeline.groups import group_figures
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
@@ -48,9 +49,7 @@ def measure_quality(
     )
 
 
-def _measure(
-    shop: Workshop, ready: Ready, corrected: Mapping[str, object]
-) -> Mapping[str, object]:
+def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> Mapping[str, object]:
     test = shop.feed(shop.experiment.data.test)
     task = shop.experiment.task
     device = shop.runtime.device
@@ -90,6 +89,7 @@ def _measure(
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
         "teacher_calibration": calibration_figures(shop, selected["teacher_0"], ready),
+        "groups": group_figures(shop, selected),
         "correction": correction_figures(shop, selected, corrected),
     }
 

@@ -14,6 +14,7 @@ from potstill.losses.objective import objective_of
 from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.correcting import correct
+from potstill.pipeline.easing import with_ease
 from potstill.pipeline.experiment import Experiment, Learning
 from potstill.pipeline.exporting import export_models
 from potstill.pipeline.imagining import with_images
@@ -63,6 +64,7 @@ class Pipeline:
         self._experiment, self._folder = experiment, folder
         self._progress, self._command = progress or Silent(), command
         self._cache = cache
+        self._eased = experiment.learning  # with what is easy, once the teacher is ready
 
     def run(self) -> Run:
         """All stages. Raises what they raise; a later call goes on where this one stopped."""
@@ -105,6 +107,7 @@ class Pipeline:
         pace = self._pace(shop, ready.teacher)
         self._students(shop, "scratch", None, pace)
         self._check_teacher(shop, ready)
+        self._eased = with_ease(shop, ready.teacher)
         self._students(shop, "distilled", source, pace)
         corrected = correct(shop, ready.teacher)
         keys = [*self._keys(shop, ready), source.key, *([str(corrected)] if corrected else [])]
@@ -176,6 +179,7 @@ class Pipeline:
     ) -> None:
         e = self._experiment
         samples, learning, written_by = e.data.lessons, e.learning, ""
+        learning = replace(learning, curriculum=None) if source is None else self._eased
         if source is not None and e.sequences is not None:
             written_by = f"{e.sequences} {source.key}"
         needs = e.objective.needs()

@@ -44,6 +44,7 @@ def gather(
             "features": None if data.features is None else list(data.features),
             "target_kind": str(data.target_kind),
         },
+        "groups": measured.get("groups") or None,
         "teacher_calibration": measured.get("teacher_calibration") or None,
         "correction": measured.get("correction") or None,
         "findings": findings(experiment, measured),

@@ -37,17 +37,28 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     train = parts["train"]
     unlabelled = request.target_kind is TargetKind.EMBEDDING
     labels = () if unlabelled else _label_columns(train, request.options.texts("label"))
-    inputs = _input_columns(train, request.options.texts("inputs"), labels=labels)
+    group = request.options.text("group")
+    grouped = () if group is None else (group,)
+    inputs = _input_columns(train, request.options.texts("inputs"), labels=labels, grouped=grouped)
     for part, dataset in parts.items():
-        for column in inputs if part == "transfer" else (*inputs, *labels):
+        for column in inputs if part == "transfer" else (*inputs, *labels, *grouped):
             _check_column(dataset, column, part=part)
     arrays = _read_inputs(parts, inputs, request=request, name=name)
     if unlabelled:
         return arrays
+    groups = {
+        part: np.asarray([str(value) for value in _full(dataset, column, part=part)])
+        for column in grouped
+        for part, dataset in parts.items()
+        if part != "transfer"
+    }
     targets, classes = _read_labels(parts, labels, request=request)
     return replace(
         arrays,
-        parts={p: RawPart(raw.inputs, targets.get(p)) for p, raw in arrays.parts.items()},
+        parts={
+            p: RawPart(raw.inputs, targets.get(p), groups=groups.get(p))
+            for p, raw in arrays.parts.items()
+        },
         classes=classes,
     )
 
@@ -67,7 +78,11 @@ def _label_columns(train: "Dataset", given: tuple[str, ...] | None) -> tuple[str
 
 
 def _input_columns(
-    train: "Dataset", given: tuple[str, ...] | None, *, labels: tuple[str, ...]
+    train: "Dataset",
+    given: tuple[str, ...] | None,
+    *,
+    labels: tuple[str, ...],
+    grouped: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     if given is not None:
         if both := sorted(set(given) & set(labels)):
@@ -76,7 +91,7 @@ def _input_columns(
                 "away; take it out of `inputs:`."
             )
         return given
-    rest = tuple(n for n in train.column_names if n not in labels)
+    rest = tuple(n for n in train.column_names if n not in (*labels, *grouped))
     images = tuple(n for n in rest if _is_image(train, n))
     if not rest:
         raise DataError(f"There is no column besides the label {_listed(labels)}; add inputs.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 OPTIONS = frozenset(
-    {"path", "files", "config", "revision", "splits", "inputs", "label"}
+    {"path", "files", "config", "revision", "splits", "inputs", "label", "group"}
     | {"separator", "headerless", "channels"}
     | TEXT_OPTIONS
     | LANGUAGE_OPTIONS
@@ -53,6 +53,7 @@ def read(request: Request) -> Raw:
 
     `inputs:` names the column(s) of inputs (default: the image column, or all but the label),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
+    `group:` that of the domain, site or speaker of each row, for figures by group,
     `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
     called 0, 1, …), `channels:` 1 or 3 for images. With `kind: text` one or two columns of texts
     are read with `tokenizer:` (a folder, or a hub id with `fetch_tokenizer: true`) and cut after

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.build import build
+from potstill.build.conditions import counted
 from potstill.build.fitted import checked
 from potstill.build.models import made_model
 from potstill.data import Augment, DataSet, Feed, from_arrays
@@ -102,7 +103,7 @@ def distill(
         data=chosen,
         teacher=_given(teacher, chosen, task),
         student=_made(student, chosen),
-        objective=_default(task) if objective is None else objective_of(objective),
+        objective=_default(task) if objective is None else counted(objective_of(objective), chosen),
         learning=Learning(settings=settings or TrainSettings()),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         export=("hf",) if task.name in PURPOSES - {TAGGING} else ("onnx",),

@@ -238,6 +238,17 @@ class SequencesSpec(_Strict):
     share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
 
 
+class CurriculumSpec(_Strict):
+    """Easy samples first, by the teacher's confidence. The fields of `potstill.data.Curriculum`."""
+
+    how: Literal["pick", "weigh"] = Field(
+        "pick", description="Leave out what is too hard yet, or let it count less."
+    )
+    start: float = Field(0.3, gt=0, le=1, description="Share of the samples in the first epoch.")
+    until: float = Field(0.5, gt=0, le=1, description="Share of the epochs until all are in.")
+    floor: float = Field(0.1, ge=0, le=1, description="Of weigh: what a hard sample counts.")
+
+
 class DataFreeSpec(_Strict):
     """Images made from the teacher alone. The fields of `potstill.synthesis.DataFree`."""
 
@@ -270,6 +281,9 @@ class DistillSpec(LearnSpec):
     )
     sequences: SequencesSpec | None = Field(
         None, description="Of seq2seq: learn on what the teacher writes."
+    )
+    curriculum: CurriculumSpec | None = Field(
+        None, description="Of the distilled students: easy samples first."
     )
     data_free: DataFreeSpec | None = Field(
         None, description="Learn on images made from the teacher, and on no others."

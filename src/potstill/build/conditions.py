@@ -1,7 +1,23 @@
 """The conditions that a recipe puts its data under."""
 
-from potstill.data import Conditions, LabelNoise, LongTail, NoiseKind, Of, Samples, Transfer, load
+import torch
+
+from potstill.data import (
+    Conditions,
+    Curriculum,
+    DataSet,
+    LabelNoise,
+    LongTail,
+    NoiseKind,
+    Of,
+    Pick,
+    Samples,
+    TargetKind,
+    Transfer,
+    load,
+)
 from potstill.errors import RecipeError
+from potstill.losses import Objective, with_counts
 from potstill.recipe import DataSpec, Recipe, TransferSpec
 from potstill.synthesis import DataFree, Method
 
@@ -48,6 +64,14 @@ def data_free_of(recipe: Recipe) -> DataFree | None:
     return DataFree(**{**spec.model_dump(), "method": Method(spec.method)})
 
 
+def curriculum_of(recipe: Recipe) -> Curriculum | None:
+    """The order of what distilled students learn on."""
+    spec = recipe.distill.curriculum
+    if spec is None:
+        return None
+    return Curriculum(**{**spec.model_dump(), "how": Pick(spec.how)})
+
+
 def calibrate_of(recipe: Recipe) -> bool:
     """Whether the teacher is calibrated.
 
@@ -60,3 +84,11 @@ def calibrate_of(recipe: Recipe) -> bool:
             "leave it out."
         )
     return recipe.teacher.calibrate
+
+
+def counted(objective: Objective, data: DataSet) -> Objective:
+    """The objective, told how many samples of each class students learn from."""
+    labels = data.lessons.labels
+    if data.target_kind is not TargetKind.SINGLE_LABEL or labels is None:
+        return objective
+    return with_counts(objective, torch.bincount(labels, minlength=data.num_outputs).tolist())

@@ -1,7 +1,9 @@
 """A whole experiment from a recipe."""
 
+from dataclasses import replace
+
 from potstill.build.chains import chain_of, growing_of
-from potstill.build.conditions import calibrate_of, data_free_of
+from potstill.build.conditions import calibrate_of, counted, curriculum_of, data_free_of
 from potstill.build.data import build_data
 from potstill.build.fitted import checked
 from potstill.build.learning import (
@@ -61,7 +63,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     sequences = sequences_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
-    objective = weighed(build_objective(recipe.distill.objective), task)
+    objective = weighed(counted(build_objective(recipe.distill.objective), data), task)
     teacher: TeacherSource
     if isinstance(task, Embedding):
         teacher, student = encoders_of(recipe, data, task, trust=trust)
@@ -82,7 +84,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         teacher=teacher,
         student=student,
         objective=objective,
-        learning=learning,
+        learning=replace(learning, curriculum=curriculum_of(recipe)),
         looks=looks_of(recipe),
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,

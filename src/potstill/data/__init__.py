@@ -9,6 +9,7 @@ from potstill.data.conditions import (
     Of,
     Transfer,
 )
+from potstill.data.curriculum import Curriculum, Pacing, Pick, ranks
 from potstill.data.feed import Feed
 from potstill.data.frequencies import class_frequencies
 from potstill.data.given import from_arrays
@@ -24,6 +25,7 @@ __all__ = [
     "JSON",
     "Augment",
     "Conditions",
+    "Curriculum",
     "CutMix",
     "DataSet",
     "Feed",
@@ -36,6 +38,8 @@ __all__ = [
     "NoiseKind",
     "Normalise",
     "Of",
+    "Pacing",
+    "Pick",
     "Samples",
     "Synthetic",
     "TableColumn",
@@ -46,5 +50,6 @@ __all__ = [
     "class_frequencies",
     "from_arrays",
     "load",
+    "ranks",
     "with_synthetic",
 ]

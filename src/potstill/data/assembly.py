@@ -10,6 +10,7 @@ from torch import Tensor
 
 from potstill.data import normalise, splits
 from potstill.data.arrays import LAYOUTS, Array, check_finite, guess_kind, resized, to_inputs
+from potstill.data.grouping import group_names, group_numbers
 from potstill.data.labels import Scheme, read_scheme
 from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
@@ -86,11 +87,15 @@ class Sizes:
 @final
 @dataclass(frozen=True)
 class RawPart:
-    """The arrays of one part; labels `None` in the transfer part only; references of texts."""
+    """The arrays of one part; labels `None` in the transfer part only; references of texts.
+
+    `groups` names the domain, site or speaker of each row.
+    """
 
     inputs: Array
     labels: Array | None = None
     references: tuple[str, ...] | None = None
+    groups: Array | None = None
 
 
 @final
@@ -125,7 +130,8 @@ def assemble(
     """
     raw = _with_names(raw, form)
     scheme = _scheme(raw, form=form, target_kind=target_kind)
-    parts = _samples(raw, form=form, scheme=scheme)
+    groups = group_names(raw)
+    parts = _samples(raw, form=form, scheme=scheme, groups=groups)
     parts = _divided(parts, sizes, ordered=raw.ordered)
     parts, table = _filled(parts, raw.table)
     train, test = parts["train"], parts["test"]
@@ -150,6 +156,7 @@ def assemble(
         table=table,
         sampling_rate=raw.sampling_rate,
         references=_references(raw),
+        groups=groups or None,
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -196,7 +203,9 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     return read_scheme(labels, target_kind=target_kind, classes=raw.classes, remap=form.remap)
 
 
-def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
+def _samples(
+    raw: Raw, *, form: Form, scheme: Scheme, groups: tuple[str, ...]
+) -> dict[str, Samples]:
     """Each part as samples, with identities."""
     kind = raw.kind or guess_kind(raw.parts["train"].inputs)
     if form.resize is not None and kind is not Kind.IMAGE:
@@ -219,7 +228,9 @@ def _samples(raw: Raw, *, form: Form, scheme: Scheme) -> dict[str, Samples]:
         _check_numbers(inputs, raw, part=name)
         labels = None if part.labels is None else scheme.encode(part.labels, part=name)
         ids = torch.arange(first, first + len(inputs))
-        parts[name] = Samples(inputs, ids, None if name == "transfer" else labels)
+        kept = None if name == "transfer" else labels
+        group = None if part.groups is None else group_numbers(part.groups, groups, part=name)
+        parts[name] = Samples(inputs, ids, kept, groups=group)
         first += len(inputs)
     return parts
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from potstill.data.augment import Augment
+from potstill.data.curriculum import Pacing
 from potstill.data.mix import Mix, Moment
 from potstill.data.normalise import Normalise
 from potstill.data.order import by_length, epoch_order
@@ -50,6 +51,7 @@ class Feed:
         drop_last: leave out the last batch if it is shorter.
         views: with `augment`, how many views the epochs rotate through (epoch e shows view
             1 + e mod `views`), for teachers whose answers are stored; `None` for a fresh one each.
+        pacing: which samples an epoch shows, or how much they count; all alike if left out.
         keep_raw: batches carry `raw`, the (augmented) inputs in the units of the data, for teachers
             with preprocessing of their own; images float32 in 0 … 255.
 
@@ -70,12 +72,14 @@ class Feed:
     drop_last: bool = False
     views: int | None = None
     keep_raw: bool = False
+    pacing: Pacing | None = None
     _lengths: Tensor | None = field(init=False, repr=False, default=None)
     _longest: list[int] = field(init=False, repr=False, default_factory=list)
     _source: Samples = field(init=False, repr=False)
     _origin: Origin = field(init=False, repr=False)
     _ready: Tensor | None = field(init=False, repr=False, default=None)
     _order: tuple[int, Tensor] | None = field(init=False, repr=False, default=None)
+    _ease: Tensor | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         self._check()
@@ -158,7 +162,7 @@ class Feed:
             raw=raw,
             origin=self._origin,
             positions=inputs[:, MASK].bool() if self.normalise.tokens else None,
-            weights=None if source.weights is None else source.weights.index_select(0, rows),
+            weights=self._weights(rows),
         )
         if self.mix is None:
             return batch
@@ -173,6 +177,13 @@ class Feed:
         labels = self._source.labels.index_select(0, rows)
         by_position = longest is not None and labels.ndim == 2 and labels.dtype == torch.int64
         return labels[:, :longest] if by_position else labels
+
+    def _weights(self, rows: Tensor) -> Tensor | None:
+        """How much some rows count, in the epoch whose order was drawn last."""
+        weights = None if self._source.weights is None else self._source.weights[rows]
+        if self._ease is None:
+            return weights
+        return self._ease[rows] if weights is None else self._ease[rows] * weights
 
     def _view(self, epoch: int) -> int:
         """Which view of its samples an epoch shows."""
@@ -229,6 +240,8 @@ class Feed:
         key = epoch if self.shuffle else 0
         if self._order is None or self._order[0] != key:
             order = self._drawn_order(epoch)
+            ease = None if self.pacing is None else self.pacing.weights(epoch)
+            self._ease = None if ease is None else ease.to(self.device)
             self._order = (key, order.to(self.device))
             if self._lengths is not None:  # here, so that no batch waits for the device
                 lengths = [self._lengths[order[self._slice(i)]] for i in range(self.num_batches)]
@@ -239,6 +252,8 @@ class Feed:
         if not self.shuffle:
             return torch.arange(len(self.samples))
         order = epoch_order(len(self.samples), seed=self.seed, epoch=epoch)
+        if self.pacing is not None:
+            order = self.pacing.order(order, epoch)
         if self._lengths is None:
             return order
         return by_length(
@@ -266,6 +281,11 @@ class Feed:
         if self.normalise.masked and self.mix is not None:
             raise RecipeError(
                 "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` out."
+            )
+        if self.pacing is not None and len(self.pacing.rank_N) != len(self.samples):
+            raise RecipeError(
+                f"The curriculum ranks {len(self.pacing.rank_N)} samples, and there are "
+                f"{len(self.samples)}; rank those that are learnt from."
             )
         if self.augment is not None:
             self.augment.check(self.samples.inputs)

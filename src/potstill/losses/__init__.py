@@ -26,6 +26,7 @@ from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.flow import FSP
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.layers import LayerTerm
+from potstill.losses.long_tail import ClassBalanced, LogitAdjusted, with_counts
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD, Weigh
@@ -92,6 +93,7 @@ __all__ = [
     "BinaryProbabilityMSE",
     "BlockTerm",
     "BoxKD",
+    "ClassBalanced",
     "Contrastive",
     "CorrelationCongruence",
     "CrossEntropy",
@@ -114,6 +116,7 @@ __all__ = [
     "LayerTerm",
     "LayersTerm",
     "LocalizationKD",
+    "LogitAdjusted",
     "LogitMSE",
     "MapTerm",
     "MembersKD",
@@ -149,4 +152,5 @@ __all__ = [
     "create",
     "scheduled",
     "weighted",
+    "with_counts",
 ]

@@ -22,6 +22,7 @@ from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Hint
 from potstill.losses.flow import FSP
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
+from potstill.losses.long_tail import ClassBalanced, LogitAdjusted
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.members import MembersKD
@@ -73,6 +74,8 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "sampled_reverse_kl": SampledReverseKL,
         "mini_llm": MiniLLM,
         "dist": DIST,
+        "logit_adjusted": LogitAdjusted,
+        "class_balanced": ClassBalanced,
         "binary_cross_entropy": BinaryCrossEntropy,
         "binary_kd": BinaryKD,
         "binary_probability_mse": BinaryProbabilityMSE,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from potstill.functional.reductions import keep_rows
 from potstill.losses.chunks import Pass, Scaled, evaluate
-from potstill.losses.objective import Weighted
+from potstill.losses.objective import Weighted, plain_number
 from potstill.losses.rows import ABSENT, RowTerm, check_rows
 from potstill.losses.sources import is_plain
 from potstill.signals import LazyLogits, Logits, Partial, Signals, Target
@@ -45,7 +45,8 @@ def lazy_shares(
     dense = student
     if len(together) < len(summands):
         dense = replace(student, logits=Logits(student.logits.dense()))
-    scales = [_scale(weight, count) for (weight, _), count in zip(summands, counts, strict=True)]
+    weights = [plain_number(weight) for weight, _ in summands]
+    scales = [_scale(weight, count) for weight, count in zip(weights, counts, strict=True)]
     losses: list[Tensor] = []
     shares: dict[int, Tensor] = {}
     if together:

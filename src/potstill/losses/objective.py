@@ -252,6 +252,7 @@ def _common_kinds(needs: Sequence[tuple[str, Needs]]) -> frozenset[str]:
 
 
 def plain_number(weight: float | Ramp) -> float:
+    """The weight of an objective that does not move (any more)."""
     assert not isinstance(weight, Ramp), "an objective that moves is asked for its present form"
     return weight
 

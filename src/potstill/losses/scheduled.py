@@ -15,7 +15,7 @@ from potstill.signals import Partial, Signals, Target
 @final
 @dataclass(frozen=True, repr=False, eq=False)
 class Scheduled(ArithmeticTerm):
-    """A term some of whose options move. Made by `scheduled`; the training asks `during` every step.
+    """A term some of whose options move, made by `scheduled`; a training asks it at every step.
 
     Called by itself it is the term as it starts.
 

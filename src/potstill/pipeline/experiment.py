@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from potstill.data.augment import Augment
+from potstill.data.curriculum import Curriculum, Pacing
 from potstill.data.feed import Feed
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
@@ -51,11 +52,21 @@ class MadeModel:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """How a model is trained, and what is done to its inputs meanwhile."""
+    """How a model is trained, and what is done to its inputs meanwhile.
+
+    Args:
+        settings: of the training.
+        augment: views of samples.
+        mix: mixing of rows.
+        curriculum: of distilled students: easy samples first.
+        ranks: `[N]` of what is learnt from, 0 for the easiest; found by the run.
+    """
 
     settings: TrainSettings = field(default_factory=TrainSettings)
     augment: Augment | None = None
     mix: Mix | None = None
+    curriculum: Curriculum | None = None
+    ranks: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
     def feed(
         self,
@@ -85,7 +96,13 @@ class Learning:
             num_classes=data.num_outputs,
             views=views,
             keep_raw=raw,
+            pacing=self._pacing(len(samples)),
         )
+
+    def _pacing(self, count: int) -> Pacing | None:
+        if self.curriculum is None or self.ranks is None or len(self.ranks) != count:
+            return None
+        return Pacing(self.curriculum, self.ranks, self.settings.epochs)
 
 
 @final

@@ -14,6 +14,8 @@ def findings(experiment: Experiment, measured: Tree) -> list[dict[str, object]]:
     made = []
     if correction := measured.get("correction"):
         made.append(_correction(experiment, cast("Tree", correction)))
+    if groups := measured.get("groups"):
+        made.append(_groups(experiment, cast("Tree", groups)))
     if confidence := measured.get("teacher_calibration"):
         made.append(_confidence(cast("Tree", confidence)))
     return made
@@ -48,6 +50,21 @@ def _correction(experiment: Experiment, found: Tree) -> dict[str, object]:
         + ("part of the distilled student." if shipped else "proposed; it is not applied.")
     )
     return table("Correction of the output biases", note, ["on the test data", *_WHEN], rows)
+
+
+def _groups(experiment: Experiment, found: Tree) -> dict[str, object]:
+    names = cast("Mapping[str, int]", found["rows"])
+    figures = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", found["figures"])
+    worst = cast("Mapping[str, Mapping[str, object]]", found["worst"])
+    roles = list(figures)
+    rows = [
+        [name, str(count), *(f"{figures[role][name]['mean']:.4f}" for role in roles)]
+        for name, count in names.items()
+    ]
+    last = [f"{worst[role]['mean']:.4f} ({worst[role]['group']})" for role in roles]
+    rows.append(["worst group", "", *last])
+    note = f"{experiment.task.primary} of each group of the test data, mean over seeds."
+    return table("Groups", note, ["group", "rows", *roles], rows)
 
 
 def _confidence(found: Tree) -> dict[str, object]:

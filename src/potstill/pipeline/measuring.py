@@ -26,6 +26,7 @@ from potstill.pipeline.climbing import TOGETHER, others_of, together
 from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.early import measure_exits
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
+from potstill.pipeline.groups import group_figures
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
@@ -106,6 +107,7 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
         "agreement_gain": _agreement_gain(shop, selected),
         "per_class": _per_class(shop, selected),
         "teacher_calibration": calibration_figures(shop, selected["teacher_0"], ready),
+        "groups": group_figures(shop, selected),
         "correction": correction_figures(shop, selected, corrected),
         "exits": measure_exits(shop),
     }

@@ -17,6 +17,7 @@ from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, is_no_judge, stand_ins
 from potstill.pipeline.correcting import correct
+from potstill.pipeline.easing import with_ease
 from potstill.pipeline.experiment import (
     Experiment,
     GrowingSource,
@@ -72,6 +73,7 @@ class Pipeline:
         self._experiment, self._folder = experiment, folder
         self._progress, self._command = progress or Silent(), command
         self._cache = cache
+        self._eased = experiment.learning  # with what is easy, once the teacher is ready
 
     def run(self) -> Run:
         """All stages. Raises what they raise; a later call goes on where this one stopped."""
@@ -135,6 +137,7 @@ class Pipeline:
         self._check_teacher(shop, ready)
         if source is None:
             source = source_of_answers(shop, climb(shop, ready).teacher)
+        self._eased = with_ease(shop, ready.teacher)
         if chain is not None and chain.direct:
             self._students(shop, DIRECT, Source(teacher=ready.teacher), pace)
         learner = heir(self._experiment.student, ready)
@@ -240,6 +243,7 @@ class Pipeline:
     ) -> None:
         e = self._experiment
         samples, learning, written_by = e.data.lessons, e.learning, ""
+        learning = replace(learning, curriculum=None) if source is None else self._eased
         if source is not None and e.sequences is not None:
             written_by = f"{e.sequences} {source.key}"
         needs = e.objective.needs()

@@ -51,6 +51,7 @@ def gather(
             "target_kind": str(data.target_kind),
             "sampling_rate": data.sampling_rate,
         },
+        "groups": measured.get("groups") or None,
         "teacher_calibration": measured.get("teacher_calibration") or None,
         "correction": measured.get("correction") or None,
         "findings": findings(experiment, measured),

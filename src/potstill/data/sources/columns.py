@@ -37,22 +37,33 @@ def read_parts(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -
     train = parts["train"]
     unlabelled = request.target_kind is TargetKind.EMBEDDING
     labels = () if unlabelled else _label_columns(train, request.options.texts("label"))
+    group = request.options.text("group")
+    grouped = () if group is None else (group,)
     inputs = _input_columns(
         train,
         request.options.texts("inputs"),
         labels=labels,
-        left_out=request.options.texts("leave_out") or (),
+        left_out=(*(request.options.texts("leave_out") or ()), *grouped),
     )
     for part, dataset in parts.items():
-        for column in inputs if part == "transfer" else (*inputs, *labels):
+        for column in inputs if part == "transfer" else (*inputs, *labels, *grouped):
             _check_column(dataset, column, part=part)
     arrays = _read_inputs(parts, inputs, request=request, name=name)
     if unlabelled:
         return arrays
+    groups = {
+        part: np.asarray([str(value) for value in _full(dataset, column, part=part)])
+        for column in grouped
+        for part, dataset in parts.items()
+        if part != "transfer"
+    }
     targets, classes = _read_labels(parts, labels, request=request)
     return replace(
         arrays,
-        parts={p: RawPart(raw.inputs, targets.get(p)) for p, raw in arrays.parts.items()},
+        parts={
+            p: RawPart(raw.inputs, targets.get(p), groups=groups.get(p))
+            for p, raw in arrays.parts.items()
+        },
         classes=classes,
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 OPTIONS = frozenset(
-    {"path", "files", "config", "revision", "splits", "inputs", "leave_out", "label"}
+    {"path", "files", "config", "revision", "splits", "inputs", "leave_out", "label", "group"}
     | {"separator", "headerless", "columns", "channels"}
     | TABLE_OPTIONS
     | TEXT_OPTIONS
@@ -56,6 +56,7 @@ def read(request: Request) -> Raw:
     `inputs:` names the column(s) of inputs (default: the image column, or all but the label and
     those that `leave_out:` names),
     `label:` that of labels (default: `label`, `target`, `class`, `y`, or the only one of classes),
+    `group:` that of the domain, site or speaker of each row, for figures by group,
     `separator:` that of a csv file, `headerless: true` if its columns have no names (then they are
     called 0, 1, …, or as `columns: [...]` says), `channels:` 1 or 3 for images. Of tables,
     `categorical: [...]` names columns of numbers that are codes, `missing: impute` takes cells

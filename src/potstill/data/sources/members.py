@@ -15,6 +15,9 @@ ALIASES = {
     "x_test": ("x_test",),
     "y_test": ("y_test",),
     "x_transfer": ("x_transfer", "x_unlabelled"),
+    "group_train": ("group_train", "group"),
+    "group_validation": ("group_validation", "group_val", "group_valid"),
+    "group_test": ("group_test",),
 }
 """Each array that may be there, and the names that it is looked for under, in this order."""
 
@@ -56,7 +59,9 @@ def choose(present: Collection[str], keys: Mapping[str, JSON], *, owner: str) ->
 def to_parts(arrays: Mapping[str, Array]) -> dict[str, RawPart]:
     """Parts from arrays by their conventional names."""
     return {
-        part: RawPart(arrays[f"x_{part}"], arrays.get(f"y_{part}"))
+        part: RawPart(
+            arrays[f"x_{part}"], arrays.get(f"y_{part}"), groups=arrays.get(f"group_{part}")
+        )
         for part in ("train", "validation", "test", "transfer")
         if f"x_{part}" in arrays
     }

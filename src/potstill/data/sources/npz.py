@@ -22,7 +22,7 @@ def read(request: Request) -> Raw:
     """The archive at `path:`, such as `mnist.npz`.
 
     Its members are x_train and y_train (or x and y), and if there are such x_test, y_test, x_val,
-    y_val, x_transfer. `keys: {y_train: fine}` names members that differ.
+    y_val, x_transfer, group_train, group_test. `keys: {y_train: fine}` names members that differ.
 
     Raises:
         DataError: no such file, no such member, not an archive, or Python objects within.

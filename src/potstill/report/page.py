@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from potstill.report import table, wording
 from potstill.report.answer_charts import answer_charts
 from potstill.report.answers import Answers, read_answers
+from potstill.report.boxes import find_boxes
 from potstill.report.confidence_charts import confidence_charts
 from potstill.report.curves import role_curves
 from potstill.report.disagreements import find_disagreements
@@ -60,6 +61,7 @@ def render_page(run: RunFolder) -> str:
             figures=finite(figures),
             plotly=packed_plotly() if figures else "",
             disagreements=find_disagreements(run, answers) if answers else None,
+            gallery=find_boxes(run),
             facts=facts_of(run),
             stages=stages_of(run),
             glossary=wording.GLOSSARY,

@@ -94,7 +94,7 @@ def read_answers(run: RunFolder) -> Answers | None:
                     f"and {len(labels)} in `labels`. Remove the file and run the recipe again."
                 )
     facts = run.results.data if run.results else DataFacts()
-    if facts.target_kind == "embedding":  # vectors, which no chart here shows
+    if facts.target_kind in ("embedding", "boxes"):  # which no chart here shows
         return None
     width = max(v.shape[1] for seeds in by_role.values() for v in seeds.values())
     return Answers(

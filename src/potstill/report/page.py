@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from potstill.report import table, wording
 from potstill.report.answer_charts import answer_charts
 from potstill.report.answers import Answers, read_answers
+from potstill.report.boxes import find_boxes
 from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.confidence_charts import confidence_charts
@@ -68,6 +69,7 @@ def render_page(run: RunFolder) -> str:
             class_columns=COLUMNS,
             rules=rules_of(results),
             disagreements=find_disagreements(run, answers) if answers else None,
+            gallery=find_boxes(run),
             facts=facts_of(run),
             stages=stages_of(run),
             glossary=wording.GLOSSARY,

@@ -37,14 +37,14 @@ class Picture:
     facts: tuple[Fact, ...] = ()
 
 
-def image_picture(pixels_CHW: NDArray[np.generic]) -> Picture:
+def image_picture(pixels_CHW: NDArray[np.generic], *, longest: int = MAX_PIXELS) -> Picture:
     """An image `[C, H, W]`, uint8 or floats in 0..1, as a PNG inside an address.
 
     One channel is grey, three are red, green and blue; of any other number the first is shown.
     """
     bytes_CHW = _as_bytes(pixels_CHW)
     channels = bytes_CHW if len(bytes_CHW) == 3 else bytes_CHW[:1]
-    small = _shrink(channels)
+    small = _shrink(channels, longest)
     return Picture(
         image="data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
     )
@@ -58,10 +58,10 @@ def _as_bytes(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.clip(floats * scale, 0, 255).astype(np.uint8)
 
 
-def _shrink(pixels_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Averages over square blocks until neither side is longer than `MAX_PIXELS`."""
+def _shrink(pixels_CHW: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Averages over square blocks until neither side is longer than so many pixels."""
     channels, height, width = pixels_CHW.shape
-    step = -(-max(height, width) // MAX_PIXELS)
+    step = -(-max(height, width) // longest)
     if step == 1 or min(height, width) < step:
         return pixels_CHW
     rows, columns = height // step, width // step

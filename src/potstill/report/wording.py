@@ -19,6 +19,7 @@ _FRACTIONS = (
     "agreement",
     "auroc",
 )
+_PRECISIONS = ("map_", "ap_")  # average precisions of detectors
 _NAMES = {
     "bleu": "BLEU",
     "chrf": "chrF",
@@ -29,6 +30,10 @@ _NAMES = {
     "auroc": "AUROC",
     "wer": "Word error rate",
     "cer": "Character error rate",
+    "ap": "AP",
+    "map": "Mean average precision",
+    "map_50": "mAP at overlap 0.50",
+    "map_75": "mAP at overlap 0.75",
     "nll": "Negative log-likelihood",
     "mae": "Mean absolute error",
     "mse": "Mean squared error",
@@ -58,6 +63,8 @@ def metric_name(metric: str) -> str:
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric is a share that reads best in per cent."""
+    if metric == "map" or metric.startswith(_PRECISIONS):
+        return True
     return any(word in metric.lower() for word in _FRACTIONS)
 
 

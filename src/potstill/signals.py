@@ -48,6 +48,7 @@ class Batch:
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
         logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
             drawn; NaN for labels that were not.
+        encoded: `[B, S, D]`, what a frozen encoder that teacher and student share says of the inputs.
     """
 
     inputs: Tensor
@@ -59,6 +60,7 @@ class Batch:
     origin: Origin | None = None
     positions: Tensor | None = None
     logprobs: Tensor | None = None
+    encoded: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -85,6 +87,7 @@ class Batch:
             raw=maybe(self.raw),
             positions=maybe(self.positions),
             logprobs=maybe(self.logprobs),
+            encoded=maybe(self.encoded),
         )
 
 

@@ -19,6 +19,8 @@ from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import rebuildable_translation_model
+from potstill.models.whisper import PURPOSE as ASR
+from potstill.models.whisper import rebuildable_speech_writer
 from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.runtime.files import write_text
 
@@ -94,6 +96,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
             return _architecture(config)
         case "hf" | "shrunken" if config.purpose == SEQ2SEQ:
             return rebuildable_translation_model(model, config)
+        case "hf" | "shrunken" if config.purpose == ASR:
+            return rebuildable_speech_writer(model, config)
         case "hf" | "shrunken" if config.purpose == CAUSAL_LM:
             return rebuildable_language_model(model, config)
         case "hf":

@@ -18,6 +18,8 @@ from potstill.models.shrunken import build_shrunken, teacher_of
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
+from potstill.models.whisper import PURPOSE as ASR
+from potstill.models.whisper import build_speech_writer
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
 _SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", SHRUNKEN)
@@ -55,6 +57,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
     _check_source(config.source)
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
+    if config.purpose == ASR:
+        return _speech_writer(config, trust=trust).train()
     if config.purpose == SEQ2SEQ:
         return _translation_model(config, trust=trust).train()
     match config.source:
@@ -90,6 +94,19 @@ def _language_student(config: ModelConfig, *, trust: bool) -> nn.Module:
     options = dict(config.options)
     teacher = build(teacher_of(config, options.pop("teacher")), trust=trust)
     return build_language_student(teacher, config.name, options)
+
+
+def _speech_writer(config: ModelConfig, *, trust: bool) -> nn.Module:
+    match config.source:
+        case "hf":
+            return build_speech_writer(config)
+        case "shrunken":
+            return build_shrunken(config, lambda teacher: build(teacher, trust=trust))
+        case _:
+            raise ModelError(
+                f"Models that hear and write are of source `hf`, `file` or, of students, `teacher`; "
+                f"`{config.name}` is of source `{config.source}`."
+            )
 
 
 def _translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:

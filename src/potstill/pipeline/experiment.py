@@ -35,6 +35,7 @@ class MadeModel:
         description: one line.
         key: changes whenever what `make` returns does; part of the hash of a stage.
         config: how to rebuild it from a file; `None` for modules made by the user's own code.
+        cut: of students, makes it of a copy of the teacher once that is trained; `make` before.
     """
 
     make: ModelFactory
@@ -42,6 +43,7 @@ class MadeModel:
     description: str
     key: str
     config: ModelConfig | None = None
+    cut: Callable[[nn.Module], nn.Module] | None = None
 
 
 @final
@@ -228,11 +230,14 @@ class Sequences:
         beams: of the teacher's search.
         keep: see `Keep`.
         share: of the training texts, how many are the teacher's; the others stay the data's.
+        max_wer: of sounds, samples are left out whose text by the teacher has a higher word error
+            rate against the data's; `None` keeps all.
     """
 
     beams: int = 4
     keep: Keep = Keep.LIKELIEST
     share: float = 1.0
+    max_wer: float | None = None
 
 
 class Speed(StrEnum):

@@ -1,5 +1,6 @@
 """The stages of a run, in order."""
 
+import copy
 import functools
 import shutil
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Pipeline:
         self._rehearse(shop)
         ready = get_teacher(shop)
         ready.teacher.to(shop.runtime.device)
+        self._cut(shop, ready)
         if self._experiment.task.truth_from_teacher:
             refer_to(shop, ready.teacher)
         self._check_fit(shop, ready.teacher)
@@ -108,6 +110,19 @@ class Pipeline:
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
         shop.ledger.keep_only(shop.stages)
         write_report(self._folder)
+
+    def _cut(self, shop: Workshop, ready: Ready) -> None:
+        """Make the student of the trained teacher, if the experiment asks for that."""
+        student = self._experiment.student
+        if student.cut is None or len(ready.modules) != 1:
+            return
+        module, cut = ready.modules[0], student.cut
+        made = replace(
+            student,
+            make=lambda _seed: cut(copy.deepcopy(module).cpu().requires_grad_(True)).train(),
+            key=f"{student.key} {ready.teacher.fingerprint()}",
+        )
+        self._experiment = shop.experiment = replace(self._experiment, student=made)
 
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""

@@ -3,6 +3,7 @@
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, Keyword, MultiLabel, Regression
+from potstill.tasks.speech import Dictation
 from potstill.tasks.tagging import Tagging
 from potstill.tasks.transcription import Transcription
 from potstill.tasks.translation import Seq2Seq
@@ -10,6 +11,7 @@ from potstill.tasks.translation import Seq2Seq
 __all__ = [
     "CausalLM",
     "Classification",
+    "Dictation",
     "Embedding",
     "Keyword",
     "MultiLabel",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
-from potstill.protocols import Task, Teacher, Term
+from potstill.protocols import EncoderDecoder, Task, Teacher, Term
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.average import MovingAverage
@@ -20,6 +20,7 @@ from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.record import Record
 from potstill.train.replaced import undrawn
 from potstill.train.rollout import Rollout, Spent
+from potstill.train.sharing import encoded, shared_encoder
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Distiller:
         self.steps_done = 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
+        self.shared: EncoderDecoder | None = None  # a frozen encoder that runs once for both
         self.ema: MovingAverage | None = None
 
     # Getting ready
@@ -142,6 +144,7 @@ class Distiller:
         self._lesson = lesson
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
         self._layers = self.objective.needs().teacher_layers
+        self.shared = shared_encoder(self.student, self.teacher)
         if self.settings.ema is not None:
             self.ema = MovingAverage(self.student, decay=self.settings.ema)
         return agreement
@@ -235,6 +238,7 @@ class Distiller:
         return self.runtime.sum_across_ranks(mine)
 
     def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
+        batch = encoded(batch, self.shared)
         loss, terms = self.module(Assignment(batch, self._teach(batch), counts))
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}

@@ -5,7 +5,7 @@ that prove it. Concrete classes are final and override only what is abstract her
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
@@ -199,6 +199,21 @@ class TokenModel(Protocol):
         ...
 
 
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """A module whose encoder may be frozen, and run once for a teacher that has the same one."""
+
+    frozen_encoder: bool
+
+    def encode(self, batch: Batch) -> Tensor:
+        """`[B, S, D]`, what the encoder says; `batch.encoded` if that is there."""
+        ...
+
+    def encoder_state(self) -> Mapping[str, Tensor]:
+        """All that the encoder's answers depend on."""
+        ...
+
+
 class Task(ABC):
     """How a model is called on a batch, what the data say, and how answers are scored."""
 
@@ -208,7 +223,8 @@ class Task(ABC):
     higher_is_better: bool  # of the primary metric
     truth_from_teacher: ClassVar[bool] = False  # labels of what is scored are its answers
     digests_samples: ClassVar[bool] = False  # `digest` keeps one row a sample, whatever rows are
-    judged_by: ClassVar[str] = ""  # a metric of what is written (higher is better), if not primary
+    judged_by: ClassVar[str] = ""  # a metric of what is written, if not the primary one
+    judged_higher_is_better: ClassVar[bool] = True  # of that metric
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:

@@ -236,6 +236,12 @@ class SequencesSpec(_Strict):
         "likeliest", description="nearest: of all beams the one nearest to the data's text."
     )
     share: float = Field(1.0, gt=0, le=1, description="Of the training texts.")
+    max_wer: float | None = Field(
+        None,
+        ge=0,
+        description="Of asr: leave out samples whose text by the teacher has a higher word error "
+        "rate.",
+    )
 
 
 class CurriculumSpec(_Strict):

@@ -53,6 +53,7 @@ class Batch:
         chance: `[B]` int64, a word for each sample that no other sample and no other step of a
             training has: what terms that draw (masks) begin with. `None` unless a term asks.
         weights: `[B]` float32, how much each sample counts in row-wise terms; `None` means 1 each.
+        encoded: `[B, S, D]`, what a frozen encoder that teacher and student share says of the inputs.
     """
 
     inputs: Tensor
@@ -66,6 +67,7 @@ class Batch:
     logprobs: Tensor | None = None
     chance: Tensor | None = None
     weights: Tensor | None = None
+    encoded: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -94,6 +96,7 @@ class Batch:
             logprobs=maybe(self.logprobs),
             chance=maybe(self.chance),
             weights=maybe(self.weights),
+            encoded=maybe(self.encoded),
         )
 
 

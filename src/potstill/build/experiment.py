@@ -14,9 +14,9 @@ from potstill.build.learning import (
     sequences_of,
     storing_of,
 )
-from potstill.build.models import made_model, student_config
+from potstill.build.models import made_student
 from potstill.build.reusing import with_teachers_head
-from potstill.build.speech import transcription_of
+from potstill.build.speech import check_speech, transcription_of
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
@@ -60,6 +60,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     """
     if recipe.task == "seq2seq":
         _check_translation(recipe)
+    if recipe.task == "asr":
+        check_speech(recipe)
     sequences = sequences_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
@@ -68,7 +70,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     if isinstance(task, Embedding):
         teacher, student = encoders_of(recipe, data, task, trust=trust)
     else:
-        student = made_model(student_config(recipe, data, trust=trust), trust=trust)
+        student = made_student(recipe, data, trust=trust)
         if recipe.teacher.average is not None or recipe.teacher.peers:
             teacher = growing_of(recipe, data, task, student=student, trust=trust)
         else:
@@ -140,5 +142,5 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
 
 def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.name in PURPOSES - {TAGGING} else "onnx"
+    usual = "hf" if task.name in PURPOSES - {TAGGING} or task.judged_by else "onnx"
     return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))

@@ -173,9 +173,13 @@ def sequences_of(recipe: Recipe) -> Sequences | None:
     spec = recipe.distill.sequences
     if spec is None:
         return None
-    if recipe.task != "seq2seq":
+    if recipe.task not in ("seq2seq", "asr"):
         raise RecipeError(
             "`distill.sequences` lets the teacher write texts to learn on, which is for `task: "
-            f"seq2seq`; this task is {recipe.task}."
+            f"seq2seq` and `task: asr`; this task is {recipe.task}."
         )
-    return Sequences(beams=spec.beams, keep=Keep(spec.keep), share=spec.share)
+    if spec.max_wer is not None and recipe.task != "asr":
+        raise RecipeError("`distill.sequences.max_wer` is for `task: asr`; leave it out.")
+    return Sequences(
+        beams=spec.beams, keep=Keep(spec.keep), share=spec.share, max_wer=spec.max_wer
+    )

@@ -1,5 +1,9 @@
 """Models that a recipe names, and students that are made from its teacher."""
 
+from dataclasses import replace
+
+from torch import nn
+
 from potstill.data import DataSet
 from potstill.errors import RecipeError
 from potstill.models import (
@@ -14,6 +18,7 @@ from potstill.models.builtin import HEARING
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.models.detection import DETECTION
 from potstill.models.rule_students import SOURCE as FITTED
+from potstill.models.translators import shrunken_translation_model
 from potstill.pipeline.experiment import (
     MadeModel,
 )
@@ -22,6 +27,30 @@ from potstill.recipe import (
     Options,
     Recipe,
 )
+
+WRITING = ("seq2seq", "asr")
+"""Tasks whose models of Transformers write texts."""
+
+
+def made_student(recipe: Recipe, data: DataSet, *, trust: bool) -> MadeModel:
+    """The student; with `trained: true`, cut from the teacher as the run has trained it."""
+    made = made_model(student_config(recipe, data, trust=trust), trust=trust)
+    spec, teacher = recipe.student.model, recipe.teacher.model
+    if not spec.options.get("trained"):
+        return made
+    if spec.source != "teacher" or recipe.task not in WRITING or recipe.teacher.train is None:
+        raise RecipeError(
+            "`student.model.trained: true` cuts a student from a teacher that the run trains, in "
+            "`task: seq2seq` and `task: asr`; give `teacher.train` and `source: teacher`."
+        )
+    assert teacher is not None, "`student_config` has checked"
+    options = {k: v for k, v in spec.options.items() if k not in ("make", "trained")}
+    name = str(spec.options.get("make", "layers"))
+
+    def cut(module: nn.Module) -> nn.Module:
+        return shrunken_translation_model(module, name, options)  # type: ignore[arg-type]
+
+    return replace(made, cut=cut)
 
 
 def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
@@ -46,8 +75,10 @@ def config_of(
 ) -> ModelConfig:
     """How a model that a recipe names is rebuilt, fitted to the data."""
     options = spec.options
-    if task == "seq2seq":
+    if task in WRITING and spec.source == "hf":
         options = _marked(options, data)
+    if task == "asr" and spec.source == "hf":
+        options = {"sampling_rate": data.sampling_rate or 16000, **options}
     if spec.source == "builtin" and spec.name in HEARING:
         options = _tuned(options, data, model=spec.name)
     return ModelConfig(
@@ -56,7 +87,7 @@ def config_of(
         options=options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
-        purpose=task if task in PURPOSES | {DETECTION} else "",
+        purpose=_purpose(spec, task),
     )
 
 
@@ -104,8 +135,8 @@ def student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig
     if recipe.task == "causal_lm":
         rows = data.train.inputs[:CALIBRATION]
         return language_student_config(config, spec.options, texts=lambda: rows, trust=trust)
-    if recipe.task == "seq2seq":
-        return shrunken_config(config, spec.options)
+    if recipe.task in WRITING:
+        return shrunken_config(config, {k: v for k, v in spec.options.items() if k != "trained"})
     return calibrated_config(
         config,
         spec.options,
@@ -113,3 +144,9 @@ def student_config(recipe: Recipe, data: DataSet, *, trust: bool) -> ModelConfig
         frame=data.tokens.frame,
         trust=trust,
     )
+
+
+def _purpose(spec: ModelSpec, task: str) -> str:
+    """What of several models by one name is meant."""
+    known = task in PURPOSES | {DETECTION} or (task == "asr" and spec.source == "hf")
+    return task if known else ""

@@ -136,10 +136,10 @@ def assemble(
     parts, table = _filled(parts, raw.table)
     train, test = parts["train"], parts["test"]
     kind = {4: Kind.IMAGE, 3: Kind.SIGNAL, 2: Kind.TABLE}[train.inputs.ndim]
-    if raw.tokens is not None:
-        kind = Kind.TEXT
     if raw.kind is Kind.AUDIO:
         kind = Kind.AUDIO
+    elif raw.tokens is not None:
+        kind = Kind.TEXT
     return DataSet(
         name=raw.name,
         kind=kind,
@@ -197,6 +197,8 @@ def _scheme(raw: Raw, *, form: Form, target_kind: TargetKind | None) -> Scheme:
     if target_kind in (TargetKind.TOKENS, TargetKind.TAGS) and raw.tokens is not None:
         size = len(raw.classes) if raw.classes else raw.tokens.size
         return Scheme(target_kind=TargetKind.TOKENS, num_outputs=size, classes=raw.classes)
+    if target_kind is TargetKind.TRANSCRIPT and raw.tokens is not None:
+        return Scheme(target_kind=TargetKind.TOKENS, num_outputs=raw.tokens.size)
     if target_kind is TargetKind.TRANSCRIPT:
         letters = raw.classes or ()
         return Scheme(target_kind=target_kind, num_outputs=len(letters), classes=letters)
@@ -210,7 +212,7 @@ def _samples(
     kind = raw.kind or guess_kind(raw.parts["train"].inputs)
     if form.resize is not None and kind is not Kind.IMAGE:
         raise RecipeError(f"`resize:` is for images, and `{raw.name}` is a {kind}; leave it out.")
-    if (kind is Kind.TEXT) != (raw.tokens is not None):
+    if kind is not Kind.AUDIO and (kind is Kind.TEXT) != (raw.tokens is not None):
         raise RecipeError(
             f"`kind: {kind}` does not suit `{raw.name}`: texts are read by data source `hf`, from "
             "columns of texts."

@@ -214,6 +214,17 @@ class Tokens:
                 planes[row, 2 * side + 1, : len(kept)] = 1
         return planes, cut
 
+    def written(self, texts: Sequence[str], *, max_length: int) -> NDArray[np.int64]:
+        """`[N, U]`, the tokens of texts that are to be written, the end token last, -100 behind.
+
+        Of what is longer than `max_length` tokens the end is left out.
+        """
+        rows = [ids[:max_length] for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        found = np.full((len(rows), max(map(len, rows))), IGNORED, dtype=np.int64)
+        for row, ids in enumerate(rows):
+            found[row, : len(ids)] = ids
+        return found
+
     def decode(self, ids_NL: Iterable[Sequence[int]]) -> list[str]:
         """The texts of some tokens, without the special ones."""
         rows = [list(ids) for ids in ids_NL]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from potstill.data.tokens import Tokens
 from potstill.errors import ExportError, need
 from potstill.models.adapters import has_adapters, merged
+from potstill.models.whisper import SpeechWriter
 from potstill.runtime.modes import evaluating
 from potstill.runtime.texts import PAIRED
 
@@ -55,6 +56,8 @@ def export_pretrained(
         _tell_marks(written, tokens)
         tokens.save(folder)
     written.save_pretrained(str(folder))
+    if isinstance(model, SpeechWriter):
+        return _reopened_speech(model, folder, planes_BPL)
     transformers = need("transformers", extra="text")
     writes_another = bool(getattr(written.config, "is_encoder_decoder", False))
     auto = (
@@ -62,6 +65,27 @@ def export_pretrained(
     )
     again = auto.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
     return _compared(lambda: model(planes_BPL), type(model)(again), model, planes_BPL)
+
+
+def _reopened_speech(model: SpeechWriter, folder: Path, planes_B2L: Tensor) -> Reopened:
+    """With its feature extractor, which at 16 kHz is Whisper's own; the first token is compared."""
+    transformers, front = need("transformers", extra="text"), model.front
+    seconds, rest = divmod(front.samples, front.sampling_rate)
+    if not rest:
+        transformers.WhisperFeatureExtractor(
+            feature_size=front.bands_KM.shape[1],
+            sampling_rate=front.sampling_rate,
+            hop_length=front.hop,
+            chunk_length=seconds,
+            n_fft=front.size,
+        ).save_pretrained(str(folder))
+    inner = transformers.WhisperForConditionalGeneration.from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True
+    )
+    again = SpeechWriter(inner, sampling_rate=front.sampling_rate)
+    with evaluating(model), evaluating(again), torch.no_grad():
+        mine, theirs = model(planes_B2L)[:, 0], again(planes_B2L)[:, 0]
+    return _reopened(mine, theirs)
 
 
 def _tell_marks(inner: Any, tokens: Tokens) -> None:  # noqa: ANN401  of Transformers
@@ -80,6 +104,10 @@ def _compared(
     with evaluating(model), evaluating(again), torch.no_grad():
         kept_BL = planes_BPL[:, 3 if planes_BPL.shape[1] == PAIRED else 1].bool()
         mine, theirs = ask()[kept_BL], again(planes_BPL)[kept_BL]
+    return _reopened(mine, theirs)
+
+
+def _reopened(mine: Tensor, theirs: Tensor) -> Reopened:
     scale = float((mine.amax(-1) - mine.mean(-1)).abs().mean().clamp_min(1e-6))
     relative = float((mine - theirs).abs().max()) / scale
     if not relative <= BOUND:

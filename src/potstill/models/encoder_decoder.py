@@ -113,23 +113,31 @@ class TranslationModel(nn.Module):
             )
         ids_BL, mask_BL, written_BL, _ = planes_BPL.long().unbind(1)
         inner = cast("Any", self.model)
-        caught: list[Tensor] = []
+        return before_head(
+            inner,
+            input_ids=ids_BL,
+            attention_mask=mask_BL,
+            decoder_input_ids=shifted_right(written_BL, inner.config.decoder_start_token_id),
+            use_cache=False,
+        )
 
-        def catch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-            caught.append(args[0])
-            return (args[0][:, :0],)
 
-        # The model scales its states or not before its head; what the head is given is caught, and
-        # the head is given no rows instead.
-        handle = inner.get_output_embeddings().register_forward_pre_hook(catch)
-        try:
-            inner(
-                input_ids=ids_BL,
-                attention_mask=mask_BL,
-                decoder_input_ids=shifted_right(written_BL, inner.config.decoder_start_token_id),
-                use_cache=False,
-            )
-        finally:
-            handle.remove()
-        (states_BLD,) = caught
-        return states_BLD
+def before_head(model: Any, **given: object) -> Tensor:  # noqa: ANN401  of Transformers
+    """`[B, L, D]`, what a model of Transformers gives its head when it is called so.
+
+    The model scales its states or not before its head; what the head is given is caught, and the
+    head is given no rows instead.
+    """
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        caught.append(args[0])
+        return (args[0][:, :0],)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(catch)
+    try:
+        model(**given)
+    finally:
+        handle.remove()
+    (states_BLD,) = caught
+    return states_BLD

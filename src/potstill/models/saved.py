@@ -21,6 +21,8 @@ from potstill.models.sources import build
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import rebuildable_translation_model
 from potstill.models.weights import fit_weights, read_weights, write_weights
+from potstill.models.whisper import PURPOSE as ASR
+from potstill.models.whisper import rebuildable_speech_writer
 from potstill.runtime.files import write_text
 
 WEIGHTS = "model.safetensors"
@@ -100,6 +102,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
             return reused_config(inner, width=width, factor=factor)
         case "hf" | "shrunken" if config.purpose == SEQ2SEQ:
             return rebuildable_translation_model(model, config)
+        case "hf" | "shrunken" if config.purpose == ASR:
+            return rebuildable_speech_writer(model, config)
         case "hf" | "shrunken" if config.purpose == CAUSAL_LM:
             return rebuildable_language_model(model, config)
         case "hf":

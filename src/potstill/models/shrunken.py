@@ -27,6 +27,7 @@ from potstill.models.sentence_students import sentence_student
 from potstill.models.small import small_settings
 from potstill.models.text import BagOfEmbeddings
 from potstill.models.translators import shrunken_translation_model
+from potstill.models.whisper import SpeechWriter
 
 SOURCE = "shrunken"
 Build = Callable[[ModelConfig], nn.Module]
@@ -65,7 +66,7 @@ def build_shrunken(config: ModelConfig, build: Build) -> nn.Module:
     options = dict(config.options)
     origin = options.pop("teacher")
     teacher = build(teacher_of(config, origin))
-    if isinstance(teacher, TranslationModel):
+    if isinstance(teacher, TranslationModel | SpeechWriter):
         return shrunken_translation_model(teacher, config.name, options)
     if isinstance(teacher, SentenceEncoder):
         return sentence_student(teacher, config.name, options, fewer_layers=_fewer_layers)

@@ -23,6 +23,8 @@ from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
 from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
+from potstill.models.whisper import PURPOSE as ASR
+from potstill.models.whisper import build_speech_writer
 
 _SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN, REUSED)
 _OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
@@ -67,6 +69,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         return make(config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
+    if config.purpose == ASR:
+        return _speech_writer(config, trust=trust).train()
     if config.source in _OWN:
         return _OWN[config.source](config)
     match config.source:
@@ -101,6 +105,19 @@ def _language_student(config: ModelConfig, *, trust: bool) -> nn.Module:
     options = dict(config.options)
     teacher = build(teacher_of(config, options.pop("teacher")), trust=trust)
     return build_language_student(teacher, config.name, options)
+
+
+def _speech_writer(config: ModelConfig, *, trust: bool) -> nn.Module:
+    match config.source:
+        case "hf":
+            return build_speech_writer(config)
+        case "shrunken":
+            return build_shrunken(config, lambda teacher: build(teacher, trust=trust))
+        case _:
+            raise ModelError(
+                f"Models that hear and write are of source `hf`, `file` or, of students, `teacher`; "
+                f"`{config.name}` is of source `{config.source}`."
+            )
 
 
 def _translation_model(config: ModelConfig, *, trust: bool) -> nn.Module:

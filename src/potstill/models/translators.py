@@ -15,6 +15,7 @@ from potstill.errors import ModelError, need
 from potstill.models.config import Json
 from potstill.models.encoder_decoder import TranslationModel
 from potstill.models.options import nearest, read_options
+from potstill.models.whisper import SpeechWriter
 
 # What families call the same size: T5's words, Marian's and BART's.
 _ENCODER_LAYERS = ("num_layers", "encoder_layers", "num_hidden_layers")
@@ -23,8 +24,11 @@ _HEADS = ("num_heads", "encoder_attention_heads", "decoder_attention_heads")
 _INNER = ("d_ff", "encoder_ffn_dim", "decoder_ffn_dim")
 
 
+Writing = TranslationModel | SpeechWriter
+
+
 def shrunken_translation_model(
-    teacher: TranslationModel, name: str, options: Mapping[str, Json]
+    teacher: Writing, name: str, options: Mapping[str, Json]
 ) -> nn.Module:
     """The student that `make: <name>` makes of a teacher, which is changed.
 
@@ -52,19 +56,33 @@ def spread(total: int, kept: int) -> list[int]:
 
 
 def _fewer_layers(
-    teacher: TranslationModel,
+    teacher: Writing,
     *,
     decoder_layers: int | None = None,
     encoder_layers: int | None = None,
     keep: str = "spread",
+    freeze_encoder: bool = False,
 ) -> nn.Module:
-    """The teacher without some of its layers, with the weights of the others."""
+    """The teacher without some of its layers, with the weights of the others.
+
+    `freeze_encoder` keeps the encoder of a model that hears as it is, so that one run of it serves
+    teacher and student (distil-whisper, Gandhi et al. 2023, arXiv:2311.00430).
+    """
     if keep not in ("spread", "first"):
         raise ModelError(f"`keep: {keep}` is unknown; choose `spread` or `first`.")
     if decoder_layers is None and encoder_layers is None:
         raise ModelError(
             "A student of `make: layers` needs `decoder_layers` (or `encoder_layers`), how many "
             "are kept of the teacher's."
+        )
+    if freeze_encoder:
+        if not isinstance(teacher, SpeechWriter) or encoder_layers is not None:
+            raise ModelError(
+                "`freeze_encoder` is for models that hear, and with all of the encoder's layers; "
+                "leave it or `encoder_layers` out."
+            )
+        teacher = SpeechWriter(
+            teacher.model, sampling_rate=teacher.front.sampling_rate, freeze_encoder=True
         )
     inner = cast("Any", teacher.model)
     for wanted, stack, names in (
@@ -114,7 +132,7 @@ def _set(settings: object, names: Sequence[str], value: int) -> None:
 
 
 def _small_transformer(
-    teacher: TranslationModel,
+    teacher: Writing,
     *,
     encoder_layers: int,
     decoder_layers: int,
@@ -142,6 +160,9 @@ def _small_transformer(
         for name in names:
             if name in known:
                 setattr(settings, name, value)
+    if isinstance(teacher, SpeechWriter):
+        hearing = transformers.WhisperForConditionalGeneration(settings)
+        return SpeechWriter(hearing.train(), sampling_rate=teacher.front.sampling_rate)
     model = transformers.AutoModelForSeq2SeqLM.from_config(settings, dtype=torch.float32)
     return TranslationModel(model.train())
 

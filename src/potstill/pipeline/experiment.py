@@ -39,6 +39,7 @@ class MadeModel:
         config: how to rebuild it from a file; `None` for modules made by the user's own code.
         fitted: it is fitted in one go (`models.rule_students`) instead of trained by gradients;
             what `make` returns is empty.
+        cut: of students, makes it of a copy of the teacher once that is trained; `make` before.
     """
 
     make: ModelFactory
@@ -47,6 +48,7 @@ class MadeModel:
     key: str
     config: ModelConfig | None = None
     fitted: bool = False
+    cut: Callable[[nn.Module], nn.Module] | None = None
 
 
 @final
@@ -322,11 +324,14 @@ class Sequences:
         beams: of the teacher's search.
         keep: see `Keep`.
         share: of the training texts, how many are the teacher's; the others stay the data's.
+        max_wer: of sounds, samples are left out whose text by the teacher has a higher word error
+            rate against the data's; `None` keeps all.
     """
 
     beams: int = 4
     keep: Keep = Keep.LIKELIEST
     share: float = 1.0
+    max_wer: float | None = None
 
 
 class Correct(StrEnum):

@@ -89,7 +89,7 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
 
 def _raw(shop: Workshop, rows: int) -> Tensor:
     data = shop.experiment.data
-    if data.normalise.tokens:
+    if data.normalise.tokens or shop.experiment.task.judged_by:  # what a model itself is given
         return data.normalise(data.test.inputs[:rows])
     return data.test.inputs[:rows].float()
 

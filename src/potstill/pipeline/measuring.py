@@ -210,7 +210,7 @@ def _keep(shop: Workshop, answers: Mapping[str, Answers]) -> None:
     rows = torch.from_numpy(_most_telling(shop, answers))
     test, tokens = shop.experiment.data.test, shop.experiment.data.tokens
     shown = {"ids": test.ids[rows].numpy(), "inputs": test.inputs[rows].numpy()}
-    if tokens is not None:
+    if tokens is not None and shop.experiment.data.normalise.tokens:
         shown["texts"] = np.array(tokens.texts(shown["inputs"]), dtype=np.str_)
     _write(shop.folder / SAMPLES, shown)
 

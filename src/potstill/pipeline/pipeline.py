@@ -1,5 +1,6 @@
 """The stages of a run, in order."""
 
+import copy
 import functools
 import shutil
 from collections.abc import Callable, Mapping
@@ -122,6 +123,7 @@ class Pipeline:
         """The teacher, perhaps models between, the students."""
         ready = calibrated(shop, get_teacher(shop))
         ready.teacher.to(shop.runtime.device)
+        self._cut(shop, ready)
         if self._experiment.task.truth_from_teacher:
             refer_to(shop, ready.teacher)
         if self._experiment.data_free is not None:
@@ -156,6 +158,19 @@ class Pipeline:
                 shop, "distilled", source, lambda: EXACT_PACE, seeds=(seed,), kept=growing.kept
             )
         return grown(shop, growing), growing.make(e.seeds[0]).fingerprint()
+
+    def _cut(self, shop: Workshop, ready: Ready) -> None:
+        """Make the student of the trained teacher, if the experiment asks for that."""
+        student = self._experiment.student
+        if student.cut is None or len(ready.modules) != 1:
+            return
+        module, cut = ready.modules[0], student.cut
+        made = replace(
+            student,
+            make=lambda _seed: cut(copy.deepcopy(module).cpu().requires_grad_(True)).train(),
+            key=f"{student.key} {ready.teacher.fingerprint()}",
+        )
+        self._experiment = shop.experiment = replace(self._experiment, student=made)
 
     def _rewrite(self, shop: Workshop, ready: Ready) -> None:
         """Let the teacher write what the distilled students learn on, if the experiment asks."""

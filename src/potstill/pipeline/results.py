@@ -65,7 +65,7 @@ def gather(
 def _judged_by(task: Task) -> tuple[str, bool]:
     """The metric of the verdict, and whether more of it is better."""
     if task.judged_by:
-        return task.judged_by, True
+        return task.judged_by, task.judged_higher_is_better
     return task.primary, task.higher_is_better
 
 

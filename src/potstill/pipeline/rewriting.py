@@ -16,11 +16,12 @@ from torch import nn
 from potstill.data.samples import DataSet, Samples
 from potstill.errors import RecipeError
 from potstill.functional.tokens import IGNORED
+from potstill.measure.transcription import word_errors
 from potstill.measure.translation import sentence_bleu
 from potstill.pipeline.experiment import Experiment, Keep
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
-from potstill.pipeline.writing import BATCH, Writer, longest_written, written_by
+from potstill.pipeline.writing import BATCH, Writer, read_by, written_by
 from potstill.runtime.files import write_with
 from potstill.teachers.fingerprints import digest
 
@@ -62,7 +63,32 @@ def rewritten(shop: Workshop, ready: Ready) -> Samples:
 
     shop.run("sequences", depends_on=key, files=[folder / WRITTEN], work=work)
     module.to(shop.runtime.device)
-    return _in_place(data, _read(folder / WRITTEN))
+    said = _read(folder / WRITTEN)
+    if wanted.max_wer is None:
+        return _in_place(data, said)
+    kept, dropped = alike(said, data.references or {}, most=wanted.max_wer)
+    shop.progress.note(
+        f"sequences: {len(dropped)} of {len(said)} texts of the teacher have a word error rate "
+        f"above {wanted.max_wer:g} and are not learnt"
+    )
+    left = torch.tensor([n not in dropped for n in data.train.ids.tolist()])
+    if not left.any():
+        raise RecipeError(
+            f"Every text of the teacher has a word error rate above `distill.sequences.max_wer: "
+            f"{wanted.max_wer:g}`; train the teacher longer, or raise the bound."
+        )
+    return _in_place(data, kept).rows(left)
+
+
+def alike(
+    said: Mapping[int, str], references: Mapping[int, str], *, most: float
+) -> tuple[dict[int, str], set[int]]:
+    """The texts whose word error rate is `most` or less, and the samples of the others.
+
+    The filter of distil-whisper (Gandhi et al. 2023, arXiv:2311.00430, section 4).
+    """
+    wrong = {n for n, text in said.items() if word_errors(text, references[n]) > most}
+    return {n: text for n, text in said.items() if n not in wrong}, wrong
 
 
 def _chosen(total: int, share: float) -> list[int]:
@@ -77,7 +103,6 @@ def _write_all(
     """Append what is missing to the half-written file, then give it its name."""
     data, wanted = shop.experiment.data, shop.experiment.sequences
     assert wanted is not None
-    assert data.tokens is not None
     assert data.references is not None
     folder.mkdir(parents=True, exist_ok=True)
     half = folder / HALF
@@ -85,15 +110,14 @@ def _write_all(
     ids = data.train.ids[list(chosen)].tolist()
     done = {row for row, sample in enumerate(ids) if sample in known}
     inputs = data.train.inputs[list(chosen)]
-    sources = data.tokens.texts(inputs[:, :2].numpy())
+    sources = read_by(data, inputs)
     shop.progress.begin("sequences", -(-(len(chosen) - len(done)) // BATCH), 0)
     try:
         with half.open("a", encoding="utf-8") as file:
             batches = written_by(
                 module,
                 inputs,
-                data.tokens,
-                longest=longest_written(data),
+                data,
                 device=shop.runtime.device,
                 beams=wanted.beams,
                 each=wanted.beams if wanted.keep is Keep.NEAREST else 1,
@@ -162,6 +186,12 @@ def _in_place(data: DataSet, said: Mapping[int, str]) -> Samples:
     if not rows:
         return train
     written = [said[sample] for sample in train.ids[rows].tolist()]
+    if data.normalise.masked:
+        new = torch.from_numpy(tokens.written(written, max_length=train.labels.shape[1]))
+        told = train.labels.clone()
+        told[rows] = IGNORED
+        told[rows, : new.shape[1]] = new
+        return replace(train, labels=told)
     length = train.inputs.shape[2]
     planes = torch.from_numpy(tokens.retold(train.inputs[rows].numpy(), written, length=length))
     labels = planes[:, 2].long().masked_fill(planes[:, 3] == 0, IGNORED)

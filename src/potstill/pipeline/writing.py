@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill.data.samples import DataSet, Samples
-from potstill.data.tokens import Tokens
 from potstill.errors import RecipeError
+from potstill.measure.transcription import transcription_scores
 from potstill.measure.translation import translation_scores
 from potstill.pipeline.workshop import Workshop
 from potstill.runtime.files import write_text
@@ -22,6 +22,14 @@ BATCH = 64
 """Texts that are written together."""
 MARGIN = 8
 """Tokens that may be written beyond the longest reference of the training part."""
+
+
+def read_by(data: DataSet, inputs_NPL: Tensor) -> list[str]:
+    """The texts that are read; of sounds, nothing that could be shown as text."""
+    if not data.normalise.tokens:
+        return [""] * len(inputs_NPL)
+    assert data.tokens is not None, "data of texts have a tokenizer"
+    return data.tokens.texts(inputs_NPL[:, :2].numpy())
 
 
 @runtime_checkable
@@ -43,16 +51,15 @@ def longest_written(data: DataSet) -> int:
 def texts_by(
     module: nn.Module,
     samples: Samples,
-    tokens: Tokens,
+    data: DataSet,
     *,
-    longest: int,
     device: torch.device,
     beams: int = 1,
 ) -> list[str]:
     """What a model writes about each sample, in the order of the samples."""
     found: dict[int, str] = {}
     for rows, texts in written_by(
-        module, samples.inputs, tokens, longest=longest, device=device, beams=beams
+        module, samples.inputs, data, device=device, beams=beams
     ):
         found |= {row: of_row[0] for row, of_row in zip(rows, texts, strict=True)}
     return [found[row] for row in range(len(samples))]
@@ -61,9 +68,8 @@ def texts_by(
 def written_by(
     module: nn.Module,
     inputs_NPL: Tensor,
-    tokens: Tokens,
+    data: DataSet,
     *,
-    longest: int,
     device: torch.device,
     beams: int,
     each: int = 1,
@@ -75,6 +81,8 @@ def written_by(
     are left out; so the texts are the same whether or not some were written before.
     """
     assert isinstance(module, Writer), "a model of this task writes"
+    assert data.tokens is not None, "data that are written about have a tokenizer"
+    longest, normalise = longest_written(data), data.normalise.to(device)
     module = module.to(device)
     was_training = module.training
     module.eval()
@@ -83,8 +91,9 @@ def written_by(
         for rows in torch.split(order, BATCH):
             if done and all(row in done for row in rows.tolist()):
                 continue
-            ids = module.write(inputs_NPL[rows].to(device), beams=beams, each=each, longest=longest)
-            said = tokens.decode(ids.tolist())
+            read = normalise(inputs_NPL[rows].to(device))
+            ids = module.write(read, beams=beams, each=each, longest=longest)
+            said = data.tokens.decode(ids.tolist())
             yield rows.tolist(), [said[i : i + each] for i in range(0, len(said), each)]
     finally:
         module.train(was_training)
@@ -114,22 +123,23 @@ class Texts:
                 f"The test data are judged by {shop.experiment.task.judged_by} of what models "
                 f"write, and {type(source).__name__} does not write; use an encoder-decoder."
             )
-        assert data.tokens is not None, "data of texts have a tokenizer"
         key = module_digest(module)
         if key not in self._known:
             self._known[key] = texts_by(
                 module,
                 data.test,
-                data.tokens,
-                longest=longest_written(data),
+                data,
                 device=shop.runtime.device,
             )
         self._by.setdefault(which, {})[name] = self._known[key]
 
     def scores(self, which: str) -> dict[str, dict[str, float]]:
-        """By model: BLEU, chrF, and how long the texts are beside the references."""
+        """By model: BLEU, chrF and the ratio of lengths, or of sounds word and letter errors."""
+        scored = translation_scores
+        if self._shop.experiment.task.judged_by == "wer":
+            scored = transcription_scores
         return {
-            name: translation_scores(texts, self._references())
+            name: scored(texts, self._references())
             for name, texts in self._by.get(which, {}).items()
         }
 
@@ -138,8 +148,7 @@ class Texts:
         data, written = self._shop.experiment.data, self._by.get("selected", {})
         if not written:
             return
-        assert data.tokens is not None
-        sources = data.tokens.texts(data.test.inputs[:, :2].numpy())
+        sources = read_by(data, data.test.inputs)
         lines = [
             {"id": sample, "source": source, "reference": reference}
             | {name: texts[row] for name, texts in written.items()}

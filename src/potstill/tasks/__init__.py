@@ -4,6 +4,7 @@ from potstill.tasks.detection import Detection
 from potstill.tasks.embedding import Embedding
 from potstill.tasks.language import CausalLM
 from potstill.tasks.predicting import Classification, Keyword, MultiLabel, Regression
+from potstill.tasks.speech import Dictation
 from potstill.tasks.tagging import Tagging
 from potstill.tasks.transcription import Transcription
 from potstill.tasks.translation import Seq2Seq
@@ -12,6 +13,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "Detection",
+    "Dictation",
     "Embedding",
     "Keyword",
     "MultiLabel",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
-from potstill.protocols import Task, Teacher, Term
+from potstill.protocols import EncoderDecoder, Task, Teacher, Term
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.average import MovingAverage
@@ -23,6 +23,7 @@ from potstill.train.record import Record
 from potstill.train.replaced import undrawn
 from potstill.train.rollout import Rollout, Spent
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
+from potstill.train.sharing import encoded, shared_encoder
 
 if TYPE_CHECKING:
     from potstill.train.progress import Progress
@@ -105,6 +106,7 @@ class Distiller:
         self.steps_done, self._total_steps = 0, 0
         self._rate: Callable[[int], float] = lambda _step: self.settings.lr
         self._lesson: Lesson | None = None
+        self.shared: EncoderDecoder | None = None  # a frozen encoder that runs once for both
         self.ema: MovingAverage | None = None
 
     # Getting ready
@@ -148,6 +150,7 @@ class Distiller:
         self.module, self.optimizer = self.runtime.setup(lesson, optimizer)
         needs = self.objective.needs()
         self._layers, self._draws = needs.teacher_layers, needs.chance
+        self.shared = shared_encoder(self.student, self.teacher)
         if self.settings.ema is not None:
             self.ema = MovingAverage(self.student, decay=self.settings.ema)
         return agreement
@@ -273,6 +276,7 @@ class Distiller:
         return self.runtime.sum_across_ranks(mine)
 
     def _learn(self, batch: Batch, *, counts: tuple[Tensor | int, ...] | None) -> dict[str, Tensor]:
+        batch = encoded(batch, self.shared)
         trust = 1.0
         if isinstance(self.teacher, GrowingTeacher):
             trust = self.teacher.trust(self.steps_done)

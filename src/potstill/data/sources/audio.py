@@ -1,6 +1,7 @@
 """Sounds: archives of int16 waves, folders of sound files, whatever `datasets` has of audio."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from potstill.data.sounds import Joining, Wave, check_waves, planes, resampled, 
 from potstill.data.sources.archives import read_archive
 from potstill.data.sources.recordings import READING, Recordings, read_recordings
 from potstill.data.sources.request import Request
+from potstill.data.tokens import DEFAULT_LENGTH, Tokens
 from potstill.data.transcripts import Alphabet, encoded
+from potstill.data.vocabulary import train_tokenizer
 from potstill.errors import DataError, RecipeError
 
-OPTIONS = READING | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
+OPTIONS = READING | {"tokenizer", "fetch_tokenizer", "max_length"} | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,9 @@ def read(request: Request) -> Raw:
     sound stands in its middle, what is longer is cut. For `task: asr`, sounds keep their length (up
     to `longest:` seconds) and texts are those of column `text:`; or, with `join: {words: [3, 5],
     pause: [0.05, 0.3], train: 2000, validation: 200, test: 300}`, sequences are made of recordings
-    of single words, whose names are `classes:`.
+    of single words, whose names are `classes:`. Models that write tokens and not letters need
+    `tokenizer:`, a folder (or a hub id with `fetch_tokenizer: true`) or `{vocabulary: 300}`, learnt
+    from the training texts.
 
     Raises:
         RecipeError: options that do not go together.
@@ -147,21 +152,41 @@ def _transcribed(
             parts[part_name] = replace(part, waves=[part.waves[r] for r in kept], texts=texts)
         check_waves(parts[part_name].waves, part=part_name)
     alphabet = Alphabet.of(parts["train"].texts or ())
+    tokens = spoken_tokens(options, parts["train"].texts or ())
     length = max(len(wave) for part in parts.values() for wave in part.waves)
     raw = {}
     for part_name, part in parts.items():
         texts = part.texts or [""] * len(part.waves)
-        labels = encoded(texts, alphabet, part=part_name)
+        labels = (
+            encoded(texts, alphabet, part=part_name)
+            if tokens is None
+            else tokens.written(texts, max_length=options.whole("max_length") or DEFAULT_LENGTH)
+        )
         raw[part_name] = RawPart(planes(part.waves, length), labels, tuple(texts))
     return Raw(
         name=name,
         parts=raw,
         kind=Kind.AUDIO,
-        classes=alphabet.letters,
+        classes=alphabet.letters if tokens is None else None,
         notes=tuple(notes),
         sampling_rate=rate,
         masked=True,
+        tokens=tokens,
     )
+
+
+def spoken_tokens(options: Options, texts: Sequence[str]) -> Tokens | None:
+    """Who turns texts into tokens, where models write tokens and not letters."""
+    wanted = options.mapping_if("tokenizer")
+    if wanted is not None:
+        size = Options(wanted, known=("vocabulary",), owner="`tokenizer:`").whole("vocabulary")
+        if size is None:
+            raise RecipeError("`tokenizer: {vocabulary: …}` needs the number of tokens.")
+        return Tokens(train_tokenizer(texts, size=size))
+    folder = options.text("tokenizer")
+    if folder is None:
+        return None
+    return Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
 
 
 def _joined(

@@ -2,6 +2,7 @@
 
 import potstill.data as data_sources
 from potstill.data import DataSet
+from potstill.errors import RecipeError
 from potstill.models import (
     PURPOSES,
 )
@@ -25,6 +26,8 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
+    if options.get("vocabulary") == "used":
+        _check_cut(recipe)
     return data_sources.load(
         spec.source,
         options,
@@ -35,6 +38,17 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
         limit=spec.limit,
         trust=trust,
     )
+
+
+def _check_cut(recipe: Recipe) -> None:
+    """Refuse models that cannot be cut to the tokens in use."""
+    models = [m.model for m in recipe.teacher.members() if m.tokenizer is None]
+    for model in [*models, recipe.student.model]:
+        if model.source not in ("hf", "teacher", "api"):
+            raise RecipeError(
+                f"`data.vocabulary: used` cuts models of source hf to the tokens of the training "
+                f"texts, and `{model.name}` is of source {model.source}; leave it out."
+            )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

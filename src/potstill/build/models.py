@@ -9,6 +9,7 @@ from potstill.models import (
     create_model,
     language_student_config,
     shrunken_config,
+    with_kept,
 )
 from potstill.models.calibration import TEXTS as CALIBRATION
 from potstill.pipeline.experiment import (
@@ -38,14 +39,29 @@ def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
 
 
 def config_of(
-    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+    spec: ModelSpec,
+    data: DataSet,
+    task: str,
+    num_outputs: int | None = None,
+    *,
+    cut: bool = True,
 ) -> ModelConfig:
-    """How a model that a recipe names is rebuilt, fitted to the data."""
+    """How a model that a recipe names is rebuilt, fitted to the data.
+
+    Args:
+        spec: the model's.
+        data: what it reads.
+        task: by name.
+        num_outputs: if others than the data's.
+        cut: whether it is cut to the tokens in use, if the data's tokenizer is.
+    """
     writes = task == "seq2seq"
+    kept = None if data.tokens is None else data.tokens.kept
+    options = with_kept(spec.options, kept if spec.source == "hf" and cut else None)
     return ModelConfig(
         source=spec.source,
         name=spec.name,
-        options=_marked(spec.options, data) if writes else spec.options,
+        options=_marked(spec.options, data) if writes else options,
         input_shape=data.input_shape,
         num_outputs=num_outputs or data.num_outputs,
         purpose=task if task in PURPOSES else "",

@@ -8,6 +8,7 @@ from potstill.models.language_students import language_student_config
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
+from potstill.models.trimmed import cut_tokens, with_kept, without_kept
 
 __all__ = [
     "PURPOSES",
@@ -16,8 +17,11 @@ __all__ = [
     "builtin_names",
     "calibrated_config",
     "create_model",
+    "cut_tokens",
     "language_student_config",
     "load_model",
     "save_model",
     "shrunken_config",
+    "with_kept",
+    "without_kept",
 ]

@@ -25,6 +25,8 @@ from potstill.models.hub import (
     refuse_remote_code,
 )
 from potstill.models.options import nearest, refuse_unknown
+from potstill.models.trimmed import OPTION as KEPT
+from potstill.models.trimmed import cut_tokens, kept_of
 from potstill.runtime.texts import MASK, PLACES
 from potstill.signals import Batch
 
@@ -40,6 +42,7 @@ _OPTIONS = (
     "lora",
     "dtype",
     "trust_remote_code",
+    KEPT,
 )
 
 
@@ -167,6 +170,7 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
             f"Transformers could not build the language model `{config.name}` ({first}): check the "
             "folder or id and the options."
         ) from error
+    cut_tokens(inner, kept_of(config))
     lora = config.options.get("lora")
     if isinstance(lora, Mapping):
         inner = adapt(inner, lora)

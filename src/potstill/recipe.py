@@ -253,6 +253,26 @@ class StudentSpec(_Strict):
     model: ModelSpec
 
 
+class HarnessSpec(_Strict):
+    """Tasks of the lm-evaluation-harness. A list of tasks is short for `{tasks: [...]}`."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    include: str | None = Field(None, description="Folder with definitions of tasks of your own.")
+    limit: int | None = Field(None, ge=1, description="Questions of each task at most.")
+    shots: int | None = Field(None, ge=0, description="Examples before each question.")
+    batch_size: int = Field(16, ge=1)
+
+
+def _harness_tasks(value: object) -> object:
+    return {"tasks": value} if isinstance(value, list | tuple) else value
+
+
+_Harness = Annotated[
+    HarnessSpec | None,
+    BeforeValidator(_harness_tasks, json_schema_input_type=list[str] | HarnessSpec | None),
+]
+
+
 class MeasureSpec(_Strict):
     """How the models are measured."""
 
@@ -261,6 +281,9 @@ class MeasureSpec(_Strict):
     energy: bool = Field(True, description="Estimate energy with codecarbon when it is installed.")
     country: str | None = Field(None, description="ISO code, for the carbon intensity of power.")
     prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
+    lm_eval: _Harness = Field(
+        None, description="Tasks of the lm-evaluation-harness, for language models."
+    )
 
 
 class CodecSpec(_Open):

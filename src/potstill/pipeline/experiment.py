@@ -13,6 +13,7 @@ from potstill.data.feed import Feed
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
+from potstill.measure.harness import Harness
 from potstill.models import ModelConfig
 from potstill.protocols import Task, Teacher
 from potstill.runtime.fast import Bounds
@@ -172,7 +173,8 @@ class Looks:
 class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
 
-    `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match.
+    `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match;
+    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any.
     """
 
     threads: int = 1
@@ -180,6 +182,7 @@ class Measuring:
     energy: bool = True
     country: str | None = None
     prompts: int = 100
+    lm_eval: Harness | None = None
 
 
 class Use(StrEnum):

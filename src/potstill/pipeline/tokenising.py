@@ -76,6 +76,7 @@ class OtherTokens:
             encode=self._encode,
             num_classes=data.num_outputs,
             markers=self.markers,
+            tokenizer=self.tokenizer,
         )
 
     def _encode(self, text: str) -> Sequence[int]:

@@ -5,7 +5,7 @@ Shapes: B samples, L positions, N student rows, M teacher rows (positions that a
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self, final
+from typing import TYPE_CHECKING, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from potstill.runtime.texts import MASK, PLACES
 from potstill.signals import Batch, ForeignLogits, LazyLogits, Logits, Signals, Spans
 from potstill.teachers.fingerprints import digest
 from potstill.vocab import Interpreter, Retold, Vocabulary, common_tokens, first_classes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _REMEMBERED = 100_000  # texts whose tokens are kept
 
@@ -50,6 +53,7 @@ class CrossTokenizer(Teacher):
         encode: the teacher's tokenizer: text to ids, without special tokens.
         num_classes: columns of the student's logits; its number of tokens if left out.
         markers: special tokens of the student and the teacher's in their place, by name.
+        tokenizer: the teacher's as a whole, for whoever asks it other questions.
 
     Raises:
         DataError: a marker is unknown, or no token is common.
@@ -64,7 +68,9 @@ class CrossTokenizer(Teacher):
         encode: Callable[[str], Sequence[int]],
         num_classes: int | None = None,
         markers: Mapping[str, str] | None = None,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
     ) -> None:
+        self.tokenizer = tokenizer
         mine, theirs = student_vocabulary, teacher_vocabulary
         self._teacher, self._theirs, self.markers = teacher, theirs, dict(markers or {})
         self._common = common_tokens(mine, theirs, markers=markers)

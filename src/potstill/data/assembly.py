@@ -1,7 +1,7 @@
 """From what a source has read to a checked `DataSet`: forms, identities, parts, constants."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,6 +15,7 @@ from potstill.data.options import Options
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
+from potstill.vocab.templates import Message
 
 PARTS = ("train", "validation", "test", "transfer")
 TEST_SHARE = 0.25
@@ -84,11 +85,12 @@ class Sizes:
 @final
 @dataclass(frozen=True)
 class RawPart:
-    """The arrays of one part; labels `None` in the transfer part only; references of texts."""
+    """The arrays of one part; labels `None` in the transfer part only; of texts what they show."""
 
     inputs: Array
     labels: Array | None = None
     references: tuple[str, ...] | None = None
+    conversations: tuple[Sequence[Message], ...] | None = None
 
 
 @final
@@ -140,6 +142,7 @@ def assemble(
         features=raw.features,
         tokens=raw.tokens,
         references=_references(raw),
+        conversations=_conversations(raw),
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -218,6 +221,16 @@ def _references(raw: Raw) -> dict[int, str] | None:
         part = raw.parts.get(name)
         if part is not None:
             found += part.references or [""] * len(part.inputs)
+    return dict(enumerate(found)) if any(found) else None
+
+
+def _conversations(raw: Raw) -> dict[int, Sequence[Message]] | None:
+    """By identity, as `_references`."""
+    found: list[Sequence[Message]] = []
+    for name in PARTS:
+        part = raw.parts.get(name)
+        if part is not None:
+            found += part.conversations or [()] * len(part.inputs)
     return dict(enumerate(found)) if any(found) else None
 
 

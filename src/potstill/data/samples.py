@@ -1,7 +1,7 @@
 """What a data set is: frozen records of tensors in memory, each sample with an identity."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, final
@@ -13,6 +13,7 @@ from potstill.data.normalise import Normalise
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError
 from potstill.runtime.texts import lengths_of, trimmed
+from potstill.vocab.templates import Message
 
 
 class Kind(StrEnum):
@@ -132,6 +133,7 @@ class DataSet:
         tokens: of texts, who turns them into numbers and back.
         references: of texts to be written, each sample's, as it stands in the data, by identity.
         taught: what distilled students learn on; `train` (with `transfer`) if left out.
+        conversations: of samples that are one chat each, its messages, by identity.
     """
 
     name: str
@@ -149,6 +151,7 @@ class DataSet:
     tokens: Tokens | None = None
     references: Mapping[int, str] | None = None
     taught: Samples | None = None
+    conversations: Mapping[int, Sequence[Message]] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -10,18 +10,18 @@ from potstill.data.assembly import Raw, RawPart
 from potstill.data.in_use import chosen_tokens
 from potstill.data.language.conversations import (
     PLAIN,
-    Message,
     encoded_chat,
     encoded_pairs,
     encoded_texts,
 )
-from potstill.data.language.rows import Encoded, Rows, lay_out
+from potstill.data.language.rows import Encoded, Rows, Table, lay_out
 from potstill.data.options import Options, nearest
 from potstill.data.samples import Kind
 from potstill.data.sources.request import Request
 from potstill.data.tokens import Tokens
 from potstill.data.vocabulary import train_bpe
 from potstill.errors import DataError, RecipeError
+from potstill.vocab.templates import Message
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -144,7 +144,8 @@ def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: 
         ]
 
     tokens = _tokens(tokenizer, request, encode)
-    return _raw(parts, encode, tokens, layout.rows or Rows.SINGLE, layout, name=name)
+    how = layout.rows or Rows.SINGLE
+    return _raw(parts, encode, tokens, how, layout, name=name, chats=chats)
 
 
 def _tokens(tokenizer: "PreTrainedTokenizerBase", request: Request, encode: Encode) -> Tokens:
@@ -164,6 +165,7 @@ def _raw(
     layout: Layout,
     *,
     name: str,
+    chats: Mapping[str, Sequence[Sequence[Message]]] | None = None,
 ) -> Raw:
     parts = {part: encode(part, tokens) for part in names}
     if "transfer" in parts:
@@ -197,7 +199,9 @@ def _raw(
         name=name,
         parts={
             part: RawPart(
-                tokens.padded(table.planes_NPL, longest), tokens.unasked(table.labels_NL, longest)
+                tokens.padded(table.planes_NPL, longest),
+                tokens.unasked(table.labels_NL, longest),
+                conversations=_rows_of(chats, part, table, how),
             )
             for part, table in made.items()
         },
@@ -206,6 +210,15 @@ def _raw(
         tokens=tokens,
         ordered=how is Rows.BLOCKS,
     )
+
+
+def _rows_of(
+    chats: Mapping[str, Sequence[Sequence[Message]]] | None, part: str, table: Table, how: Rows
+) -> tuple[Sequence[Message], ...] | None:
+    """The conversation of each row, where rows are one each."""
+    if chats is None or how is not Rows.SINGLE:
+        return None
+    return tuple(chat for chat, asks in zip(chats[part], table.asks, strict=True) if asks)
 
 
 def _tokenizer(options: Options, texts: Sequence[str]) -> "PreTrainedTokenizerBase":

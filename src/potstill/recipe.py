@@ -453,6 +453,26 @@ class StudentSpec(_Strict):
     )
 
 
+class HarnessSpec(_Strict):
+    """Tasks of the lm-evaluation-harness. A list of tasks is short for `{tasks: [...]}`."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    include: str | None = Field(None, description="Folder with definitions of tasks of your own.")
+    limit: int | None = Field(None, ge=1, description="Questions of each task at most.")
+    shots: int | None = Field(None, ge=0, description="Examples before each question.")
+    batch_size: int = Field(16, ge=1)
+
+
+def _harness_tasks(value: object) -> object:
+    return {"tasks": value} if isinstance(value, list | tuple) else value
+
+
+_Harness = Annotated[
+    HarnessSpec | None,
+    BeforeValidator(_harness_tasks, json_schema_input_type=list[str] | HarnessSpec | None),
+]
+
+
 class MeasureSpec(_Strict):
     """How the models are measured."""
 
@@ -463,6 +483,9 @@ class MeasureSpec(_Strict):
     prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
     hop_ms: float = Field(
         20.0, gt=0, description="Of models that hear: milliseconds of sound in a chunk of a stream."
+    )
+    lm_eval: _Harness = Field(
+        None, description="Tasks of the lm-evaluation-harness, for language models."
     )
 
 

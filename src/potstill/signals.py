@@ -120,6 +120,8 @@ class Logits:
 class LazyLogits:
     """Logits that are not computed yet: `hidden_ND @ head.weight.T + head.bias`.
 
+    A head may scale or cap each logit after that (`functional.heads.ShapedLinear`).
+
     For heads over a vocabulary the product is never needed as a whole; `rows` gives a part.
 
     Args:

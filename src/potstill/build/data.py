@@ -3,6 +3,7 @@
 import potstill.data as data_sources
 from potstill.build.conditions import conditions_of
 from potstill.data import DataSet
+from potstill.errors import RecipeError
 from potstill.models import (
     PURPOSES,
 )
@@ -29,6 +30,8 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
     if texts and "tokenizer" not in options:
         options |= _tokenizer(recipe)
     kind = _KINDS.get(recipe.task, recipe.task)
+    if options.get("vocabulary") == "used":
+        _check_cut(recipe)
     data = data_sources.load(
         spec.source,
         options,
@@ -43,6 +46,17 @@ def build_data(recipe: Recipe, *, trust: bool = False) -> DataSet:
         asked = {**spec.synthetic.model_dump(), "way": data_sources.Way(spec.synthetic.way)}
         data = data_sources.with_synthetic(data, data_sources.Synthetic(**asked))
     return conditions_of(spec, trust=trust).apply(data)
+
+
+def _check_cut(recipe: Recipe) -> None:
+    """Refuse models that cannot be cut to the tokens in use."""
+    models = [m.model for m in recipe.teacher.members() if m.tokenizer is None]
+    for model in [*models, recipe.student.model]:
+        if model.source not in ("hf", "teacher", "api"):
+            raise RecipeError(
+                f"`data.vocabulary: used` cuts models of source hf to the tokens of the training "
+                f"texts, and `{model.name}` is of source {model.source}; leave it out."
+            )
 
 
 def _tokenizer(recipe: Recipe) -> dict[str, str | bool]:

@@ -21,6 +21,7 @@ from potstill.build.teachers import encoders_of, teacher_of
 from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
 from potstill.errors import RecipeError
+from potstill.measure.harness import Harness
 from potstill.models import (
     PURPOSES,
 )
@@ -91,7 +92,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,
         export=_formats(recipe, task),
-        measuring=Measuring(**recipe.measure.model_dump()),
+        measuring=_measuring(recipe),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
         precision=recipe.precision,
@@ -108,6 +109,19 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         recipe=recipe.to_yaml(),
     )
     return checked(made)
+
+
+def _measuring(recipe: Recipe) -> Measuring:
+    """How models are measured; tasks of the harness are looked up now."""
+    values = recipe.measure.model_dump(exclude={"lm_eval"})
+    wanted = recipe.measure.lm_eval
+    if wanted is None:
+        return Measuring(**values)
+    if recipe.task != "causal_lm":
+        raise RecipeError("`measure.lm_eval` asks language models (task causal_lm); leave it out.")
+    harness = Harness(**wanted.model_dump())
+    harness.check()
+    return Measuring(**values, lm_eval=harness)
 
 
 def _check_translation(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from potstill.models import (
     create_model,
     language_student_config,
     shrunken_config,
+    with_kept,
 )
 from potstill.models.builtin import HEARING
 from potstill.models.calibration import TEXTS as CALIBRATION
@@ -71,12 +72,27 @@ def made_model(config: ModelConfig, *, trust: bool = False) -> MadeModel:
 
 
 def config_of(
-    spec: ModelSpec, data: DataSet, task: str, num_outputs: int | None = None
+    spec: ModelSpec,
+    data: DataSet,
+    task: str,
+    num_outputs: int | None = None,
+    *,
+    cut: bool = True,
 ) -> ModelConfig:
-    """How a model that a recipe names is rebuilt, fitted to the data."""
+    """How a model that a recipe names is rebuilt, fitted to the data.
+
+    Args:
+        spec: the model's.
+        data: what it reads.
+        task: by name.
+        num_outputs: if others than the data's.
+        cut: whether it is cut to the tokens in use, if the data's tokenizer is.
+    """
     options = spec.options
     if task in WRITING and spec.source == "hf":
         options = _marked(options, data)
+    elif spec.source == "hf" and cut and data.tokens is not None:
+        options = with_kept(options, data.tokens.kept)
     if task == "asr" and spec.source == "hf":
         options = {"sampling_rate": data.sampling_rate or 16000, **options}
     if spec.source == "builtin" and spec.name in HEARING:

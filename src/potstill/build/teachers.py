@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from torch import nn
+
 from potstill.build.learning import learning_of
 from potstill.build.models import config_of, made_model
 from potstill.build.routes import route_of
 from potstill.data import DataSet
 from potstill.errors import RecipeError
+from potstill.models import ModelConfig, create_model, cut_tokens, without_kept
 from potstill.pipeline.encoders import encoder_config, encoder_student, encoder_teacher
 from potstill.pipeline.experiment import (
     EnsembleSource,
@@ -17,6 +20,7 @@ from potstill.pipeline.experiment import (
     TrainedTeacher,
 )
 from potstill.pipeline.tokenising import OtherTokens
+from potstill.pipeline.trimming import read_at
 from potstill.protocols import LogitKind, Task, Teacher
 from potstill.recipe import (
     MemberSpec,
@@ -101,7 +105,7 @@ def _module(
     if other is not None and outputs is None:
         outputs = other.vocabulary.size
     spelled = ModelSpec.model_validate({"source": model.source, "name": model.name, **options})
-    config = config_of(spelled, data, task.name, outputs)
+    config = config_of(spelled, data, task.name, outputs, cut=other is None)
     made = made_model(config, trust=trust)
     if spec.train is not None:
         return TrainedTeacher(
@@ -115,7 +119,7 @@ def _module(
             f"The teacher {model.name!r} has random weights and would not be trained. "
             "Give `teacher.train`, or weights with `source: file`."
         )
-    module = made.make(0)
+    module, description = _cut_module(config, data, trust=trust)
     teacher: Teacher = ModuleTeacher(module, task if other is None else other.task)
     if spec.label_map is not None:
         teacher = Relabelled(teacher, spec.label_map)
@@ -124,11 +128,21 @@ def _module(
     return GivenTeacher(
         teacher=teacher,
         name=made.name,
-        description=made.description,
+        description=description,
         module=module,
         config=config,
         classes=spec.classes,
     )
+
+
+def _cut_module(config: ModelConfig, data: DataSet, *, trust: bool) -> tuple[nn.Module, str]:
+    """A teacher's module and its description, cut to the tokens in use if its config says so."""
+    whole, kept = without_kept(config)
+    module = create_model(whole, seed=0, trust=trust)
+    if kept is None:
+        return module, config.description
+    description = f"{whole.description}, {read_at(module, data, kept)}"
+    return cut_tokens(module, kept), description
 
 
 def _other_tokens(spec: MemberSpec, task: Task) -> OtherTokens | None:

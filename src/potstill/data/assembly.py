@@ -1,7 +1,7 @@
 """From what a source has read to a checked `DataSet`: forms, identities, parts, constants."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -18,6 +18,7 @@ from potstill.data.sounds import FULL_SCALE
 from potstill.data.table_form import TableForm
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
+from potstill.vocab.templates import Message
 
 PARTS = ("train", "validation", "test", "transfer")
 TEST_SHARE = 0.25
@@ -87,7 +88,7 @@ class Sizes:
 @final
 @dataclass(frozen=True)
 class RawPart:
-    """The arrays of one part; labels `None` in the transfer part only; references of texts.
+    """The arrays of one part; labels `None` in the transfer part only; of texts what they show.
 
     `groups` names the domain, site or speaker of each row.
     """
@@ -96,6 +97,7 @@ class RawPart:
     labels: Array | None = None
     references: tuple[str, ...] | None = None
     groups: Array | None = None
+    conversations: tuple[Sequence[Message], ...] | None = None
 
 
 @final
@@ -157,6 +159,7 @@ def assemble(
         sampling_rate=raw.sampling_rate,
         references=_references(raw),
         groups=groups or None,
+        conversations=_conversations(raw),
         notes=(*raw.notes, *_class_notes(scheme, train, test), *_overlap_notes(parts)),
     )
 
@@ -275,6 +278,16 @@ def _references(raw: Raw) -> dict[int, str] | None:
         part = raw.parts.get(name)
         if part is not None:
             found += part.references or [""] * len(part.inputs)
+    return dict(enumerate(found)) if any(found) else None
+
+
+def _conversations(raw: Raw) -> dict[int, Sequence[Message]] | None:
+    """By identity, as `_references`."""
+    found: list[Sequence[Message]] = []
+    for name in PARTS:
+        part = raw.parts.get(name)
+        if part is not None:
+            found += part.conversations or [()] * len(part.inputs)
     return dict(enumerate(found)) if any(found) else None
 
 

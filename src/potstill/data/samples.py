@@ -1,7 +1,7 @@
 """What a data set is: frozen records of tensors in memory, each sample with an identity."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, final
@@ -14,6 +14,7 @@ from potstill.data.table_form import TableForm
 from potstill.data.tokens import Tokens
 from potstill.errors import DataError
 from potstill.runtime.texts import lengths_of, trimmed
+from potstill.vocab.templates import Message
 
 
 class Kind(StrEnum):
@@ -146,6 +147,7 @@ class DataSet:
         studied: what students learn on in place of `train`, which is then the teacher's alone.
         groups: names of the groups that samples are of.
         sampling_rate: of sounds, samples a second.
+        conversations: of samples that are one chat each, its messages, by identity.
     """
 
     name: str
@@ -167,6 +169,7 @@ class DataSet:
     studied: Samples | None = None
     groups: tuple[str, ...] | None = None
     sampling_rate: int | None = None
+    conversations: Mapping[int, Sequence[Message]] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

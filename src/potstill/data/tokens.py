@@ -27,9 +27,22 @@ class Tokens:
         language: of a language model, whose third plane says where tokens of packed texts stand.
     """
 
+    kept: tuple[int, ...] | None = None
+    """Of a tokenizer cut to the tokens in use, for each id the id that the token had."""
+    before: int | None = None
+    """How many tokens there were before the cut, if there was one."""
+
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, language: bool = False) -> None:
         tokenizer.padding_side = "right"
         self._tokenizer, self._language = tokenizer, language
+
+    def cut(
+        self, tokenizer: "PreTrainedTokenizerBase", kept: tuple[int, ...], *, before: int
+    ) -> "Tokens":
+        """The same with a smaller tokenizer; see `kept` and `before`."""
+        smaller = Tokens(tokenizer, language=self._language)
+        smaller.kept, smaller.before = kept, before
+        return smaller
 
     @classmethod
     def load(cls, name: str, *, fetch: bool = False, language: bool = False) -> "Tokens":

@@ -18,6 +18,7 @@ from torch._compile import _disable_dynamo
 from torch.autograd.function import FunctionCtx
 
 from potstill.errors import PotstillError
+from potstill.functional.heads import PLAIN, Shape
 from potstill.functional.reductions import upcast
 from potstill.losses.rows import ABSENT, AnyRows, RowTerm, gradients_of_rows, losses_of_rows
 from potstill.losses.sources import Head, TeacherRows, pick, teacher_rows
@@ -56,6 +57,7 @@ class Pass:
         index_M: the rows that count; `None` means all N.
         chunk_rows: R; `None` chooses it by `rows_at_once`.
         weights_M: how much each row counts; `None` means 1.
+        shape: what the student's head does after its weight and bias.
     """
 
     terms: tuple[Scaled, ...]
@@ -64,6 +66,7 @@ class Pass:
     index_M: Tensor | None
     chunk_rows: int | None
     weights_M: Tensor | None = None
+    shape: Shape = PLAIN
 
 
 def rows_at_once(num_rows: int, *, bytes_per_row: int, whole_bytes: int) -> int:
@@ -182,7 +185,7 @@ class _Walk:
         self._all_terms, self._labels, self._index_M = work.terms, work.labels, work.index_M
         self._weights_M = work.weights_M
         self._num_rows = len(hidden_ND if work.index_M is None else work.index_M)
-        self._head = Head(hidden_ND, weight_CD, bias_C, work.index_M)
+        self._head = Head(hidden_ND, weight_CD, bias_C, work.index_M, shape=work.shape)
         self._teacher: TeacherRows = teacher_rows(work.teacher, work.index_M)
         mine = self._head.bytes_per_row
         self._chunk_rows = work.chunk_rows or rows_at_once(
@@ -249,7 +252,7 @@ class _Walk:
     def _differentiate(
         self, block: slice, student_BC: Tensor, teacher: AnyRows, losses_JM: Tensor
     ) -> Tensor:
-        """The gradient of the scaled sum of all terms by the logits of a block."""
+        """The gradient of the scaled sum of all terms by what the head's weight and bias give."""
         total_BC: Tensor | None = None
         for scaled, factor, losses_M in zip(self._terms, self._factors, losses_JM, strict=True):
             term = scaled.term.at(self._rows_of(block))
@@ -266,6 +269,8 @@ class _Walk:
         if self._weights_M is not None:
             losses_JM[:, block] *= self._weights_M[block]
             total_BC.mul_(self._weights_M[block, None])
+        if not self._head.shape.is_plain:
+            self._head.shape.pull_back_(total_BC, student_BC)
         return total_BC
 
     def _rows_of(self, block: slice) -> slice | Tensor:

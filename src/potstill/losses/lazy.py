@@ -9,17 +9,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from potstill.functional.heads import PLAIN, shape_of
 from potstill.functional.reductions import keep_rows
 from potstill.losses.chunks import Pass, Scaled, evaluate
 from potstill.losses.objective import Weighted, plain_number
 from potstill.losses.rows import ABSENT, RowTerm, check_rows
-from potstill.losses.sources import is_plain
 from potstill.signals import LazyLogits, Logits, Partial, Signals, Target
 
 
 def lazy_total(term: RowTerm, logits: LazyLogits, teacher: Signals, target: Target) -> Partial:
     """The sum over rows and its count, as `term` gives them for the same logits when dense."""
-    if not is_plain(logits.head):
+    if shape_of(logits.head) is None:
         return term(Signals(logits=Logits(logits.dense())), teacher, target)
     total, _ = _in_one_pass([(term, 1.0)], logits, teacher, target)
     return Partial(total, term.count(target))
@@ -36,11 +36,11 @@ def lazy_shares(
 
     All row-wise terms share one pass, so the head is computed once. Terms that compare rows with
     each other get dense logits and need the memory for them; so do all terms if the head does more
-    than its weight and bias say.
+    than its weight and bias say and than a scale or a cap of each logit.
     """
     assert isinstance(student.logits, LazyLogits)
     together: dict[int, RowTerm] = {}
-    if is_plain(student.logits.head):
+    if shape_of(student.logits.head) is not None:
         together = {i: t for i, (_, t) in enumerate(summands) if isinstance(t, RowTerm)}
     dense = student
     if len(together) < len(summands):
@@ -94,6 +94,7 @@ def _in_one_pass(
         index_M=index_M,
         chunk_rows=logits.chunk_rows,
         weights_M=_picked(target.weights, index_M),
+        shape=shape_of(logits.head) or PLAIN,
     )
     return evaluate(logits.hidden_ND, logits.weight, logits.bias, work)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from potstill.functional.heads import PLAIN, Shape, shape_of
 from potstill.functional.reductions import upcast
 from potstill.losses.others import ForeignRows, first_rows, foreign_rows
 from potstill.losses.rows import ABSENT, AnyRows
@@ -21,11 +22,6 @@ def pick(tensor: Tensor, index_M: Tensor | None, rows: slice) -> Tensor:
     return tensor[rows] if index_M is None else tensor[index_M[rows]]
 
 
-def is_plain(head: nn.Module) -> bool:
-    """Whether a head is what its weight and bias say, so that it can be computed in parts."""
-    return isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward
-
-
 @final
 class Head:
     """The logits of some rows at a time, computed into one buffer.
@@ -35,11 +31,19 @@ class Head:
         weight_CD: the head's weight, as it is stored.
         bias_C: its bias, if there is one.
         index_M: the rows that count; `None` means all.
+        shape: what is done to each logit after that.
     """
 
     def __init__(
-        self, hidden_ND: Tensor, weight_CD: Tensor, bias_C: Tensor | None, index_M: Tensor | None
+        self,
+        hidden_ND: Tensor,
+        weight_CD: Tensor,
+        bias_C: Tensor | None,
+        index_M: Tensor | None,
+        *,
+        shape: Shape,
     ) -> None:
+        self.shape = shape
         self.dtype = _dtype_of_product(weight_CD)
         self.weight_CD = weight_CD.detach().to(self.dtype)
         self._bias_C = None if bias_C is None else bias_C.detach().to(self.dtype)
@@ -61,6 +65,8 @@ class Head:
             torch.mm(hidden_RD, self.weight_CD.t(), out=logits_RC)
         else:
             torch.addmm(self._bias_C, hidden_RD, self.weight_CD.t(), out=logits_RC)
+        if not self.shape.is_plain:
+            self.shape.apply_(logits_RC)
         return hidden_RD, logits_RC
 
 
@@ -133,12 +139,14 @@ class _Sparse(TeacherRows):
 class _Lazy(TeacherRows):
     def __init__(self, logits: LazyLogits, index_M: Tensor | None) -> None:
         self._given, self._index_M = logits, index_M
-        self._head = Head(logits.hidden_ND, logits.weight, logits.bias, index_M)
+        self._shape = shape_of(logits.head)
+        shape = self._shape or PLAIN
+        self._head = Head(logits.hidden_ND, logits.weight, logits.bias, index_M, shape=shape)
         self.bytes_per_row = self._head.bytes_per_row
 
     def begin(self, chunk: slice) -> None:
         self._start = chunk.start
-        if is_plain(self._given.head):
+        if self._shape is not None:
             _, self._logits_RC = self._head.rows(chunk)
             return
         with torch.no_grad():

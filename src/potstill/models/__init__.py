@@ -10,6 +10,7 @@ from potstill.models.rule_students import DecisionTree, RuleList
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
 from potstill.models.sources import available
+from potstill.models.trimmed import cut_tokens, with_kept, without_kept
 
 __all__ = [
     "PURPOSES",
@@ -21,10 +22,13 @@ __all__ = [
     "builtin_names",
     "calibrated_config",
     "create_model",
+    "cut_tokens",
     "language_student_config",
     "last_linear",
     "load_model",
     "reused_config",
     "save_model",
     "shrunken_config",
+    "with_kept",
+    "without_kept",
 ]

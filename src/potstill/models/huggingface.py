@@ -22,6 +22,8 @@ from potstill.models.config import TAGGING, Json, ModelConfig
 from potstill.models.hub import described, flag, refuse_missing_folder, refuse_remote_code
 from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
+from potstill.models.trimmed import OPTION as KEPT
+from potstill.models.trimmed import cut_tokens, kept_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -33,7 +35,11 @@ AUTO: Mapping[object, str] = {
 }
 """Who makes the model that a wrapper holds."""
 
-_OPTIONS = ("pretrained", "config_only", "model_type", "config", "new_head", "trust_remote_code")
+_OPTIONS = (
+    *("pretrained", "config_only", "model_type", "config", "new_head"),
+    "trust_remote_code",
+    KEPT,
+)
 
 # What the data, the name or the library decide, and what only describes.
 _DECIDED = frozenset(
@@ -97,7 +103,7 @@ def build_huggingface(config: ModelConfig, *, trust: bool) -> nn.Module:
     except Exception as error:
         raise _refused(config, error) from error
     _check_loaded(config, info, new_head=flags["new_head"])
-    return wrapper(inner.train())
+    return wrapper(cut_tokens(inner, kept_of(config)).train())
 
 
 def rebuildable_huggingface(model: nn.Module, config: ModelConfig) -> ModelConfig:

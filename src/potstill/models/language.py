@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.errors import ModelError, need
+from potstill.functional.heads import ShapedLinear
 from potstill.models.adapters import adapt
 from potstill.models.config import Json, ModelConfig
 from potstill.models.hub import (
@@ -24,7 +25,10 @@ from potstill.models.hub import (
     refuse_missing_folder,
     refuse_remote_code,
 )
+from potstill.models.logit_shapes import check_logits, shape_of_model
 from potstill.models.options import nearest, refuse_unknown
+from potstill.models.trimmed import OPTION as KEPT
+from potstill.models.trimmed import cut_tokens, kept_of
 from potstill.runtime.texts import MASK, PLACES
 from potstill.signals import Batch
 
@@ -40,6 +44,7 @@ _OPTIONS = (
     "lora",
     "dtype",
     "trust_remote_code",
+    KEPT,
 )
 
 
@@ -51,18 +56,19 @@ class LanguageModel(nn.Module):
         model: with a base model that gives `last_hidden_state` and a linear output layer.
 
     Raises:
-        ModelError: the model has no linear head, or changes its logits after it.
+        ModelError: the model has no linear head, or changes its logits in a way not known here.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        _check_head(model)
+        self._shape = shape_of_model(model)
 
     @property
     def head(self) -> nn.Linear:
-        """The layer from states to logits."""
-        return cast("Any", self.model).get_output_embeddings()  # type: ignore[no-any-return]
+        """The layer from states to logits, with what the model does to each of them."""
+        linear: nn.Linear = cast("Any", self.model).get_output_embeddings()
+        return linear if self._shape.is_plain else ShapedLinear(linear, self._shape)
 
     def settings(self) -> Mapping[str, Json]:
         """What of the Transformers config differs from the defaults of its type."""
@@ -167,12 +173,14 @@ def build_language_model(config: ModelConfig, *, trust: bool) -> nn.Module:
             f"Transformers could not build the language model `{config.name}` ({first}): check the "
             "folder or id and the options."
         ) from error
+    cut_tokens(inner, kept_of(config))
     lora = config.options.get("lora")
     if isinstance(lora, Mapping):
         inner = adapt(inner, lora)
     elif lora is not None:
         raise ModelError(f"`lora` of `{config.name}` is {lora!r}; give a mapping: {{rank: 8}}.")
     model = LanguageModel(inner.train())
+    check_logits(model.model, model.head)
     if model.head.out_features < config.num_outputs:
         raise ModelError(
             f"`{config.name}` has a vocabulary of {model.head.out_features} and the tokenizer "
@@ -221,22 +229,6 @@ def _check_loaded(config: ModelConfig, info: Mapping[str, Any]) -> None:
             f"The weights of `{config.name}` lack {len(missing)} tensors of the language model, "
             f"such as `{missing[0]}`: use a causal language model."
         )
-
-
-def _check_head(model: nn.Module) -> None:
-    given = cast("Any", model)
-    head = given.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise ModelError(
-            f"{type(model).__name__} has no linear output layer ({type(head).__name__}), which "
-            "losses on parts of the vocabulary need; choose another model."
-        )
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(given.config, name, None) not in (None, 1, 1.0):
-            raise ModelError(
-                f"{type(model).__name__} changes its logits after the head (`{name}`), which is "
-                "not supported; choose another model, or set it to null in its config."
-            )
 
 
 def _dtype(config: ModelConfig) -> torch.dtype:

@@ -18,8 +18,14 @@ from potstill.models.hushed import hushed
 from potstill.models.options import refuse_unknown
 from potstill.models.pooling import Pooling, pooled, said_pooling
 from potstill.models.text import TextModel
+from potstill.models.trimmed import OPTION as KEPT
+from potstill.models.trimmed import cut_tokens, kept_of
 
-_OPTIONS = ("pretrained", "model_type", "config", "pooling", "normalise", "trust_remote_code")
+_OPTIONS = (
+    *("pretrained", "model_type", "config", "pooling", "normalise"),
+    "trust_remote_code",
+    KEPT,
+)
 _DECIDED = frozenset({"_name_or_path", "architectures", "dtype", "model_type"}) | {
     "transformers_version"
 }
@@ -83,6 +89,7 @@ def build_sentence_encoder(config: ModelConfig, *, trust: bool) -> SentenceEncod
             f"Transformers could not build the encoder `{config.name}` ({first}): check the folder "
             "or id and the options."
         ) from error
+    cut_tokens(inner, kept_of(config))
     return SentenceEncoder(inner.train(), pooling=pooling, normalise=normalise)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from potstill.data import DataSet
 from potstill.data.feed import Feed
 from potstill.errors import RecipeError
-from potstill.models import ModelConfig, create_model, shrunken_config
+from potstill.models import ModelConfig, create_model, shrunken_config, with_kept, without_kept
 from potstill.models.config import Json
 from potstill.models.sentence import embedding_width
 from potstill.models.sentence_static import StaticEncoder, turned
@@ -40,7 +40,8 @@ def encoder_config(
     given = dict(options)
     outputs = given.pop("num_outputs", None)
     if source == "hf":
-        given = {"pooling": "auto", **given}
+        kept = None if data.tokens is None else data.tokens.kept
+        given = {"pooling": "auto", **with_kept(given, kept)}
     config = ModelConfig(
         source=source,
         name=name,
@@ -64,7 +65,10 @@ def encoder_teacher(
     """A teacher of embeddings that is ready, its vectors reduced to `width` if that is given."""
     module = create_model(config, trust=trust)
     teacher: Teacher = ModuleTeacher(module, task)
-    description = config.description
+    whole, kept = without_kept(config)
+    description = whole.description
+    if kept is not None:
+        description = f"{description}, read at the {len(kept):,} tokens in use"
     if width is not None:
         teacher = Reduced(teacher, _directions(teacher, data, width))
         description = f"{description}, {width} main directions"

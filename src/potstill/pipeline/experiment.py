@@ -14,6 +14,7 @@ from potstill.data.feed import Feed
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
+from potstill.measure.harness import Harness
 from potstill.models import ModelConfig
 from potstill.protocols import Task, Teacher
 from potstill.runtime.fast import Bounds
@@ -268,8 +269,9 @@ class Looks:
 class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
 
-    `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match.
-    `hop_ms` is how much sound models that hear are given at a time when they are timed on a stream.
+    `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match;
+    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any. `hop_ms` is how much
+    sound models that hear are given at a time when they are timed on a stream.
     """
 
     threads: int = 1
@@ -278,6 +280,7 @@ class Measuring:
     country: str | None = None
     prompts: int = 100
     hop_ms: float = 20.0
+    lm_eval: Harness | None = None
 
 
 class Use(StrEnum):

@@ -27,6 +27,7 @@ from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.early import measure_exits
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.groups import group_figures
+from potstill.pipeline.harnessing import Harnessed
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
@@ -60,6 +61,9 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
     exam = exam_of(shop.experiment.data, count=shop.experiment.measuring.prompts)
     answered: dict[str, list[str]] = {}
+    harnessed = Harnessed(shop, ready)
+    if len(ready.modules) == 1:
+        harnessed.ask("teacher_0", ready.modules[0])
     if exam is not None and len(ready.modules) == 1 and can_write(ready.modules[0]):
         answered["teacher_0"] = exam.answers(ready.modules[0].to(device))
     texts = Texts(shop)
@@ -87,6 +91,8 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
                     known[weights] = module, answers_of(module, test, task)
                 module, found[which][f"{role}_{seed}"] = known[weights]
                 texts.write(which, f"{role}_{seed}", module)
+                if which == "selected":
+                    harnessed.ask(f"{role}_{seed}", module)
                 if exam is not None and which == "selected" and can_write(module):
                     answered[f"{role}_{seed}"] = exam.answers(module)
     if e.chain is not None and e.chain.together:
@@ -99,7 +105,7 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
     texts.save(shop.folder / TEXTS)
     more = texts.scores("selected") if exam is None else _examined(shop, exam, answered)
     return {
-        "test": _metrics(shop, selected, more),
+        "test": _metrics(shop, selected, harnessed.beside(more)),
         "test_last": _metrics(shop, found["last"], texts.scores("last")),
         "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),

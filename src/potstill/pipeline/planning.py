@@ -29,6 +29,7 @@ from potstill.pipeline.experiment import (
 from potstill.pipeline.storing import Decision, decide, labelling_feed
 from potstill.pipeline.token_planning import activation_bytes, token_notes
 from potstill.pipeline.tokenising import vocabulary_report
+from potstill.pipeline.trimming import vocabulary_notes
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import ModuleTeacher, Relabelled
@@ -140,7 +141,7 @@ def make_plan(experiment: Experiment) -> Plan:
         seconds=sum(t.seconds for t in trainings),
         notes=(
             *data.notes,
-            *([] if words is None else words.lines()),
+            *vocabulary_notes(data, student),
             *token_notes(
                 experiment,
                 student=student,

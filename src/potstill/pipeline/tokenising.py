@@ -13,7 +13,7 @@ from potstill.errors import RecipeError
 from potstill.protocols import Task, Teacher, TokenModel
 from potstill.tasks import CausalLM
 from potstill.teachers import CrossTokenizer
-from potstill.vocab import Vocabulary, VocabularyReport, compare
+from potstill.vocab import Vocabulary, VocabularyReport, compare, turn_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,13 +69,16 @@ class OtherTokens:
         """
         if data.tokens is None:
             raise RecipeError("`teacher.tokenizer` needs texts; these data are none.")
+        markers = {**turn_ends(data.tokens.tokenizer, self.tokenizer), **self.markers}
         return CrossTokenizer(
             teacher,
             student_vocabulary=Vocabulary.of(data.tokens.tokenizer),
             teacher_vocabulary=self.vocabulary,
             encode=self._encode,
             num_classes=data.num_outputs,
-            markers=self.markers,
+            markers=markers if data.conversations else self.markers,
+            tokenizer=self.tokenizer,
+            conversations=data.conversations,
         )
 
     def _encode(self, text: str) -> Sequence[int]:

@@ -57,6 +57,8 @@ def metric_name(metric: str) -> str:
     """`macro_f1` → `Macro F1`."""
     if metric in _NAMES:
         return _NAMES[metric]
+    if metric.startswith("lm_eval "):
+        return f"{metric.removeprefix('lm_eval ')} (lm-eval)"
     words = " ".join(_NAMES.get(word, word) for word in metric.split("_"))
     return words[:1].upper() + words[1:]
 

@@ -5,7 +5,7 @@ Shapes: B samples, L positions, N student rows, M teacher rows (positions that a
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self, final
+from typing import TYPE_CHECKING, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -16,7 +16,18 @@ from potstill.protocols import LogitKind, Offers, Teacher
 from potstill.runtime.texts import MASK, PLACES
 from potstill.signals import Batch, ForeignLogits, LazyLogits, Logits, Signals, Spans
 from potstill.teachers.fingerprints import digest
-from potstill.vocab import Interpreter, Retold, Vocabulary, common_tokens, first_classes
+from potstill.vocab import (
+    ChatInterpreter,
+    Interpreter,
+    Retold,
+    Vocabulary,
+    common_tokens,
+    first_classes,
+)
+from potstill.vocab.templates import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _REMEMBERED = 100_000  # texts whose tokens are kept
 
@@ -50,6 +61,9 @@ class CrossTokenizer(Teacher):
         encode: the teacher's tokenizer: text to ids, without special tokens.
         num_classes: columns of the student's logits; its number of tokens if left out.
         markers: special tokens of the student and the teacher's in their place, by name.
+        tokenizer: the teacher's as a whole. If it has a chat template, conversations are written
+            in it, and only the contents of answers and the marks behind them are compared.
+        conversations: messages of samples that are one chat each, by identity.
 
     Raises:
         DataError: a marker is unknown, or no token is common.
@@ -64,14 +78,27 @@ class CrossTokenizer(Teacher):
         encode: Callable[[str], Sequence[int]],
         num_classes: int | None = None,
         markers: Mapping[str, str] | None = None,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+        conversations: Mapping[int, Sequence[Message]] | None = None,
     ) -> None:
+        self.tokenizer = tokenizer
         mine, theirs = student_vocabulary, teacher_vocabulary
         self._teacher, self._theirs, self.markers = teacher, theirs, dict(markers or {})
         self._common = common_tokens(mine, theirs, markers=markers)
         self._interpreter = Interpreter(mine, theirs, encode=encode, markers=markers)
+        self._chats: ChatInterpreter | None = None
+        if conversations and tokenizer is not None and tokenizer.chat_template:
+            self._chats = ChatInterpreter(mine, theirs, tokenizer)
+        self._conversations = conversations or {}
         self._num_classes = mine.size if num_classes is None else num_classes
-        self._fingerprint = [mine.fingerprint(), theirs.fingerprint(), repr(self.markers)]
-        self._known: dict[tuple[bytes, bytes], Retold] = {}
+        template = "" if self._chats is None or tokenizer is None else tokenizer.chat_template
+        self._fingerprint = [
+            str(template),
+            mine.fingerprint(),
+            theirs.fingerprint(),
+            repr(self.markers),
+        ]
+        self._known: dict[tuple[bytes, bytes, int], Retold] = {}
         marks = (theirs.roles.get("pad"), theirs.roles.get("eos"), 0)
         self._padding = next(mark for mark in marks if mark is not None)
 
@@ -148,6 +175,7 @@ class CrossTokenizer(Teacher):
         """All texts of the batch, in the teacher's tokens."""
         assert batch.labels is not None
         planes_BPL, labels_BL = batch.inputs.cpu(), batch.labels.cpu()
+        ids = [-1] * len(planes_BPL) if batch.ids is None else batch.ids.tolist()
         texts = []
         for sample, (planes_PL, labels_L) in enumerate(zip(planes_BPL, labels_BL, strict=True)):
             length = int(planes_PL[MASK].sum())
@@ -157,15 +185,21 @@ class CrossTokenizer(Teacher):
             wanted_L = torch.cat([torch.zeros(1, dtype=torch.bool), labels_L[:-1] != IGNORED])
             for start, stop in pairwise([*starts, length]):
                 part = slice(start, stop)
-                texts.append(_Text(sample, start, self._retold(planes_PL[0, part], wanted_L[part])))
+                told = self._retold(planes_PL[0, part], wanted_L[part], ids[sample])
+                texts.append(_Text(sample, start, told))
         return texts
 
-    def _retold(self, ids_L: Tensor, wanted_L: Tensor) -> Retold:
-        key = (ids_L.numpy().tobytes(), wanted_L.numpy().tobytes())
+    def _retold(self, ids_L: Tensor, wanted_L: Tensor, sample: int) -> Retold:
+        """A text for the teacher; of a sample that is a conversation in the teacher's template."""
+        key = (ids_L.numpy().tobytes(), wanted_L.numpy().tobytes(), sample)
         if key not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._interpreter.retell(ids_L.tolist(), wanted_L.tolist())
+            ids, wanted = ids_L.tolist(), wanted_L.tolist()
+            told, messages = None, self._conversations.get(sample)
+            if self._chats is not None and messages:
+                told = self._chats.retell(ids, wanted, messages)
+            self._known[key] = told or self._interpreter.retell(ids, wanted)
         return self._known[key]
 
     def _batch(self, texts: Sequence[_Text], device: torch.device) -> Batch:

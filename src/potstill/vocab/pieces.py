@@ -53,6 +53,11 @@ def spelling_of(parts: Iterable[str], names: Iterable[str]) -> Spelling:
     return Spelling.PLAIN
 
 
+def alphabet() -> set[str]:
+    """The characters that stand for the 256 bytes where spelling is byte-level."""
+    return set(_bytes_of_characters())
+
+
 def _byte_level(name: str) -> bytes:
     table = _bytes_of_characters()
     if all(character in table for character in name):

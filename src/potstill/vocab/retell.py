@@ -72,12 +72,12 @@ class Interpreter:
                 found = [] if partner is None else [Span((0, 1), (0, 1))]
             else:
                 mine = [self._student.pieces[i] or b"" for i in ids[start:stop]]
-                theirs = self._encode(_text(b"".join(mine)))
+                theirs = self._encode(text_of(mine))
                 told += theirs
                 found = align(mine, [self._teacher.pieces[i] or b"" for i in theirs])
             kept += [is_wanted] * (len(told) - here)
             if is_wanted:
-                spans += [_moved(span, start, here) for span in found]
+                spans += [moved(span, start, here) for span in found]
         return Retold(tuple(told), tuple(kept), tuple(spans))
 
     def _begins(self, ids: Sequence[int]) -> bool:
@@ -100,11 +100,12 @@ def _runs(
         yield place >= 0, is_wanted, places[0], places[-1] + 1
 
 
-def _text(data: bytes) -> str:
+def text_of(pieces: Sequence[bytes]) -> str:
     """The text of some tokens; a character that is cut off at the end is left out."""
-    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(b"".join(pieces))
 
 
-def _moved(span: Span, student: int, teacher: int) -> Span:
+def moved(span: Span, student: int, teacher: int) -> Span:
+    """A span so many tokens further on, of both sides."""
     (a, b), (c, d) = span
     return Span((a + student, b + student), (c + teacher, d + teacher))

@@ -44,7 +44,7 @@ class Vocabulary:
             raise DataError("The tokenizer has no tokens; give one that was trained.")
         special = _special_tokens(tokenizer)
         backend = getattr(tokenizer, "backend_tokenizer", None)  # slow tokenizers have none
-        parts = set() if backend is None else _parts(json.loads(backend.to_str()))
+        parts = set() if backend is None else parts_of(json.loads(backend.to_str()))
         spelling = spelling_of(parts, names)
         read = reader(spelling)
         pieces: list[bytes | None] = [None] * (max(names.values()) + 1)
@@ -102,7 +102,7 @@ def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
     return special | {str(name): int(number) for name, number in named}
 
 
-def _parts(description: object) -> set[str]:
+def parts_of(description: object) -> set[str]:
     """The types of all decoders and pre-tokenizers in a `tokenizer.json`."""
     assert isinstance(description, dict)
     found: set[str] = set()

@@ -1,15 +1,14 @@
 """Instructions and chats as tokens, and which of the tokens are the model's own words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from potstill.data.language.rows import Encoded
 from potstill.errors import DataError
+from potstill.vocab.templates import Message, rendered, turn_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Message = Mapping[str, object]
 
 PLAIN = "{prompt}"
 
@@ -77,7 +76,7 @@ def encoded_chat(
     Raises:
         DataError: no template, an odd message, or a template whose turns cannot be told apart.
     """
-    whole = _rendered(tokenizer, messages)
+    whole = rendered(tokenizer, messages)
     told = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=answers_only)
     ids: list[int] = list(told["input_ids"])
     if not answers_only:
@@ -86,7 +85,7 @@ def encoded_chat(
         turn
         for number, message in enumerate(messages)
         if message.get("role") == "assistant"
-        and (turn := _turn(tokenizer, messages, number, whole)) is not None
+        and (turn := turn_of(tokenizer, messages, number, whole)) is not None
     ]
     if not turns:
         raise DataError(
@@ -95,46 +94,6 @@ def encoded_chat(
         )
     begins = [begin for begin, _ in told["offset_mapping"]]
     return Encoded(ids, [any(low <= b < high for low, high in turns) for b in begins])
-
-
-def _turn(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], number: int, whole: str
-) -> tuple[int, int] | None:
-    """From where to where a message of the assistant stands in the whole text."""
-    before = _rendered(tokenizer, messages[:number]) if number else ""
-    handed_over = _rendered(tokenizer, messages[:number], hand_over=True) if number else ""
-    after = _rendered(tokenizer, messages[: number + 1]).rstrip()
-    low = _shared(handed_over, after)
-    if not whole.startswith(after) or low < len(before.rstrip()):
-        return None
-    return low, len(after)
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _rendered(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, hand_over: bool = False
-) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        raise DataError(
-            "This tokenizer has no chat template, which conversations need; take one of a chat "
-            "model, or give `prompt:` and `answer:` columns with a `template:`."
-        )
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=hand_over
-        )
-    except Exception as error:  # whatever the template raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"The chat template cannot write {list(messages)[:2]!r} ({first}); each message needs "
-            "`role` (system, user, assistant) and `content`."
-        ) from error
-    return cast("str", text)
 
 
 def _plain_ids(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:

@@ -1,33 +1,39 @@
 """From documents or columns of a data set to rows of tokens with what is asked in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+import numpy as np
+
 from potstill.data.assembly import Raw, RawPart
+from potstill.data.in_use import chosen_tokens
 from potstill.data.language.conversations import (
     PLAIN,
-    Message,
     encoded_chat,
     encoded_pairs,
     encoded_texts,
 )
-from potstill.data.language.rows import Encoded, Rows, lay_out
+from potstill.data.language.rows import Encoded, Rows, Table, lay_out
 from potstill.data.options import Options, nearest
 from potstill.data.samples import Kind
 from potstill.data.sources.request import Request
 from potstill.data.tokens import Tokens
 from potstill.data.vocabulary import train_bpe
 from potstill.errors import DataError, RecipeError
+from potstill.vocab.templates import Message
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 OPTIONS = frozenset(
-    {"tokenizer", "fetch_tokenizer", "max_length", "rows", "answers_only", "template"}
-    | {"prompt", "answer", "messages"}
+    {"tokenizer", "fetch_tokenizer", "vocabulary", "max_length", "rows", "answers_only"}
+    | {"template", "prompt", "answer", "messages"}
 )
+Encode = Callable[[str, Tokens], list[Encoded]]
+"""The texts of a part in a tokenizer's tokens."""
+
 DEFAULT_LENGTH = 512
 """Tokens a row at most, where the user says nothing."""
 
@@ -75,11 +81,11 @@ def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name
     how = layout.rows or Rows.BLOCKS
     parts = {part: [text for text in texts if text.strip()] for part, texts in parts.items()}
     tokenizer = _tokenizer(request.options, parts["train"])
-    found = {
-        part: encoded_texts(tokenizer, texts, marks=how is not Rows.BLOCKS)
-        for part, texts in parts.items()
-    }
-    return _raw(found, tokenizer, how, layout, name=name)
+
+    def encode(part: str, tokens: Tokens) -> list[Encoded]:
+        return encoded_texts(tokens.tokenizer, parts[part], marks=how is not Rows.BLOCKS)
+
+    return _raw(parts, encode, _tokens(tokenizer, request, encode), how, layout, name=name)
 
 
 def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -> Raw:
@@ -107,17 +113,18 @@ def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str)
     said = {part: _strings(data, answer, part=part) for part, data in parts.items()}
     layout = Layout.parse(options)
     tokenizer = _tokenizer(options, [*asked["train"], *said["train"]])
-    found = {
-        part: encoded_pairs(
-            tokenizer,
+
+    def encode(part: str, tokens: Tokens) -> list[Encoded]:
+        return encoded_pairs(
+            tokens.tokenizer,
             asked[part],
             said[part],
             template=layout.template,
             answers_only=layout.answers_only,
         )
-        for part in parts
-    }
-    return _raw(found, tokenizer, layout.rows or Rows.SINGLE, layout, name=name)
+
+    tokens = _tokens(tokenizer, request, encode)
+    return _raw(parts, encode, tokens, layout.rows or Rows.SINGLE, layout, name=name)
 
 
 def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: str) -> Raw:
@@ -125,24 +132,42 @@ def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: 
     if request.options.mapping_if("tokenizer") is not None:
         raise RecipeError("Chats need the chat template of a tokenizer; give `tokenizer: folder`.")
     tokenizer = _tokenizer(request.options, ())
-    found = {}
-    for part, data in parts.items():
-        rows = _column(data, column, part=part)
-        found[part] = [
-            encoded_chat(tokenizer, _messages(row, column), answers_only=layout.answers_only)
-            for row in rows
+    chats = {
+        part: [_messages(row, column) for row in _column(data, column, part=part)]
+        for part, data in parts.items()
+    }
+
+    def encode(part: str, tokens: Tokens) -> list[Encoded]:
+        return [
+            encoded_chat(tokens.tokenizer, chat, answers_only=layout.answers_only)
+            for chat in chats[part]
         ]
-    return _raw(found, tokenizer, layout.rows or Rows.SINGLE, layout, name=name)
+
+    tokens = _tokens(tokenizer, request, encode)
+    how = layout.rows or Rows.SINGLE
+    return _raw(parts, encode, tokens, how, layout, name=name, chats=chats)
+
+
+def _tokens(tokenizer: "PreTrainedTokenizerBase", request: Request, encode: Encode) -> Tokens:
+    """The tokenizer, cut to the tokens in use if the options say so."""
+    return chosen_tokens(
+        Tokens(tokenizer, language=True),
+        request.options,
+        lambda tokens: np.concatenate([np.asarray(t.ids, int) for t in encode("train", tokens)]),
+    )
 
 
 def _raw(
-    parts: Mapping[str, Sequence[Encoded]],
-    tokenizer: "PreTrainedTokenizerBase",
+    names: Iterable[str],
+    encode: Encode,
+    tokens: Tokens,
     how: Rows,
     layout: Layout,
     *,
     name: str,
+    chats: Mapping[str, Sequence[Sequence[Message]]] | None = None,
 ) -> Raw:
+    parts = {part: encode(part, tokens) for part in names}
     if "transfer" in parts:
         raise DataError(
             "Language models learn from any text, so there is no unlabelled transfer part; give "
@@ -150,7 +175,6 @@ def _raw(
         )
     if how is Rows.BLOCKS and any(text.answers is not None for t in parts.values() for text in t):
         raise RecipeError("`rows: blocks` is for plain texts; choose `single` or `packed`.")
-    tokens = Tokens(tokenizer, language=True)
     notes, made = [], {}
     for part, texts in parts.items():
         table = lay_out(texts, how, length=layout.length, pad=tokens.pad)
@@ -175,7 +199,9 @@ def _raw(
         name=name,
         parts={
             part: RawPart(
-                tokens.padded(table.planes_NPL, longest), tokens.unasked(table.labels_NL, longest)
+                tokens.padded(table.planes_NPL, longest),
+                tokens.unasked(table.labels_NL, longest),
+                conversations=_rows_of(chats, part, table, how),
             )
             for part, table in made.items()
         },
@@ -184,6 +210,15 @@ def _raw(
         tokens=tokens,
         ordered=how is Rows.BLOCKS,
     )
+
+
+def _rows_of(
+    chats: Mapping[str, Sequence[Sequence[Message]]] | None, part: str, table: Table, how: Rows
+) -> tuple[Sequence[Message], ...] | None:
+    """The conversation of each row, where rows are one each."""
+    if chats is None or how is not Rows.SINGLE:
+        return None
+    return tuple(chat for chat, asks in zip(chats[part], table.asks, strict=True) if asks)
 
 
 def _tokenizer(options: Options, texts: Sequence[str]) -> "PreTrainedTokenizerBase":

@@ -44,6 +44,7 @@ class Table(NamedTuple):
     planes_NPL: NDArray[np.int32]
     labels_NL: NDArray[np.int64]
     cut: int
+    asks: Sequence[bool] = ()  # which rows were not left out
 
 
 def lay_out(texts: Sequence[Encoded], how: Rows, *, length: int, pad: int) -> Table:
@@ -64,8 +65,8 @@ def lay_out(texts: Sequence[Encoded], how: Rows, *, length: int, pad: int) -> Ta
         case Rows.PACKED:
             sizes = [min(len(text.ids), length) for text in texts]
             table = _side_by_side(texts, packed(sizes, length), length, pad, places=True)
-    asks = (table.labels_NL >= 0).any(axis=1)
-    return Table(table.planes_NPL[asks], table.labels_NL[asks], table.cut)
+    asks = np.asarray((table.labels_NL >= 0).any(axis=1))
+    return Table(table.planes_NPL[asks], table.labels_NL[asks], table.cut, list(asks))
 
 
 def packed(sizes: Sequence[int], length: int) -> list[list[int]]:

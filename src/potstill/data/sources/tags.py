@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.assembly import Raw, RawPart
+from potstill.data.in_use import chosen_tokens
 from potstill.data.options import nearest
 from potstill.data.samples import Kind
 from potstill.data.sources.request import Request
@@ -42,15 +43,24 @@ def read_tagged(parts: Mapping[str, "Dataset"], *, request: Request, name: str) 
     train = parts["train"]
     words = _column(train, options.texts("inputs"), WORDS, key="inputs")
     tags = _column(train, options.texts("label"), TAGS, key="label")
-    tokens = Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
-    sentences = {part: _lists(data, words, part=part) for part, data in parts.items()}
+    rows_of = {part: _lists(data, words, part=part) for part, data in parts.items()}
+    sentences = {
+        part: [[_word(w, words, part=part) for w in row] for row in rows]
+        for part, rows in rows_of.items()
+    }
     labelled = {p: _lists(d, tags, part=p) for p, d in parts.items() if p != "transfer"}
     classes = request.form.classes or _classes(train, tags, labelled["train"])
     max_length = options.whole("max_length") or DEFAULT_LENGTH
+
+    def train_ids(tokens: Tokens) -> NDArray[np.int32]:
+        planes, _, _ = tokens.words(sentences["train"], max_length=max_length)
+        return planes[:, 0][planes[:, 1] > 0]
+
+    tokens = Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
+    tokens = chosen_tokens(tokens, options, train_ids)
     made: dict[str, tuple[NDArray[np.int32], NDArray[np.int64] | None]] = {}
     notes = []
-    for part, rows in sentences.items():
-        texts = [[_word(w, words, part=part) for w in row] for row in rows]
+    for part, texts in sentences.items():
         planes, places, unread = tokens.words(texts, max_length=max_length)
         if unread:
             notes.append(

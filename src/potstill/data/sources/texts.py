@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.assembly import Raw, RawPart
+from potstill.data.in_use import chosen_tokens
 from potstill.data.sources.request import Request
 from potstill.data.tokens import DEFAULT_LENGTH, Tokens
 from potstill.errors import DataError, RecipeError
@@ -14,7 +15,7 @@ from potstill.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OPTIONS = frozenset({"tokenizer", "fetch_tokenizer", "max_length"})
+OPTIONS = frozenset({"tokenizer", "fetch_tokenizer", "max_length", "vocabulary"})
 
 
 def read_texts(
@@ -41,12 +42,22 @@ def read_texts(
             f"Columns {', '.join(f'`{c}`' for c in columns)} are more than a pair of texts; name "
             "one or two with `inputs:`."
         )
+    read = {part: [_texts(data, c, part=part) for c in columns] for part, data in parts.items()}
+
+    def planes_of(part: str, tokens: Tokens) -> tuple[NDArray[np.int32], int]:
+        first, *rest = read[part]
+        return tokens.planes(first, rest[0] if rest else None, max_length=max_length)
+
+    def train_ids(tokens: Tokens) -> NDArray[np.int32]:
+        planes, _ = planes_of("train", tokens)
+        return planes[:, 0][planes[:, 1] > 0]
+
     tokens = Tokens.load(tokenizer, fetch=options.flag("fetch_tokenizer"))
+    tokens = chosen_tokens(tokens, options, train_ids)
     arrays: dict[str, NDArray[np.int32]] = {}
     notes = []
-    for part, dataset in parts.items():
-        first, *rest = (_texts(dataset, column, part=part) for column in columns)
-        arrays[part], cut = tokens.planes(first, rest[0] if rest else None, max_length=max_length)
+    for part, (first, *_) in read.items():
+        arrays[part], cut = planes_of(part, tokens)
         if cut:
             notes.append(
                 f"{cut} of {len(first)} {part} texts are longer than {max_length} tokens, and "

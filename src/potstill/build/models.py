@@ -92,7 +92,7 @@ def config_of(
     if task in WRITING and spec.source == "hf":
         options = _marked(options, data)
     elif spec.source == "hf" and cut and data.tokens is not None:
-        options = with_kept(options, data.tokens.kept)
+        options = dict(with_kept(options, data.tokens.kept))
     if task == "asr" and spec.source == "hf":
         options = {"sampling_rate": data.sampling_rate or 16000, **options}
     if spec.source == "builtin" and spec.name in HEARING:

@@ -84,6 +84,8 @@ def probabilities(logits: Floats, *, kind: Kind | str) -> NDArray[np.float64]:
             raise DataError("Embeddings are no probabilities; ask for another figure.")
         case Kind.BOXES:
             raise DataError("Boxes are no probabilities; ask for another figure.")
+        case Kind.TRANSCRIPT:
+            raise DataError("Of transcripts the letters are kept; ask for another figure.")
         case Kind.TOKENS:
             raise DataError("Of tokens a few figures are kept and no probabilities of all classes.")
 

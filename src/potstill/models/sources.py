@@ -85,8 +85,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         case "shrunken" if config.purpose == CAUSAL_LM:
             return _language_student(config, trust=trust).train()
         case "shrunken" | "reused":
-            make = build_shrunken if config.source == SHRUNKEN else build_reused
-            model = make(config, lambda inner: build(inner, trust=trust))
+            rebuild = build_shrunken if config.source == SHRUNKEN else build_reused
+            model = rebuild(config, lambda inner: build(inner, trust=trust))
         case "python":
             model = build_python(config, trust=trust)
         case _:

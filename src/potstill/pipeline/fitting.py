@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from potstill.data.samples import DataSet, Samples
 from potstill.errors import HandshakeError
-from potstill.losses import Objective
+from potstill.losses import Objective, Ramp
 from potstill.measure.energy import metered
 from potstill.models import ModelConfig
 from potstill.models.rule_students import DecisionTree, drawn_rows, fit_rules, fitter_of
@@ -69,6 +69,11 @@ def parts_of(objective: Objective) -> list[Part]:
                 "(binary_kd, squared_error of the teacher) and cross_entropy."
             )
         temperature = float(getattr(term, "temperature", 1.0)) if needs.teacher_logits else 1.0
+        if isinstance(weight, Ramp):
+            raise HandshakeError(
+                f"{term.name}: a student that is fitted in one go has no steps over which a weight "
+                "could move; give a number."
+            )
         found.append(Part(weight, needs.teacher_logits, temperature))
     return found
 

@@ -163,7 +163,8 @@ def _fitted_plan(
 ) -> Plan:
     """Of a student that is fitted: only its teacher takes time worth a plan."""
     data, plain = experiment.data, objective_of(experiment.task.default_objective())
-    batch = _feed(experiment, experiment.learning, teacher).batch(0, 0)
+    mine = (experiment.student, experiment.learning, data)
+    batch = _feed(mine, teacher).batch(0, 0)
     student = experiment.student.make(0)
     shake_hands(student, teacher, objective=experiment.objective, task=experiment.task, batch=batch)
     trainings = tuple(

@@ -11,9 +11,11 @@ from potstill.data import from_arrays
 from potstill.errors import HandshakeError
 from potstill.losses import KD, CrossEntropy, Hint
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline
-from potstill.pipeline.experiment import Measuring
+from potstill.pipeline.experiment import Measuring, Storing, Use
+from potstill.pipeline.labelling import label_experiment
 from potstill.pipeline.planning import make_plan
 from potstill.signals import Batch
+from potstill.store import Store
 from potstill.tasks import Classification
 from potstill.teachers import FunctionTeacher, ModuleTeacher, Relabelled
 from potstill.testing import tiny_mlp
@@ -114,7 +116,9 @@ def _experiment(**changes: object) -> Experiment:
 
 
 def test_a_run_keeps_the_names_and_ships_a_student_without_projectors(tmp_path: Path) -> None:
-    Pipeline(_experiment(), tmp_path).run()
+    experiment = _experiment(storing=Storing(use=Use.ON))
+
+    Pipeline(experiment, tmp_path).run()
 
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["objective"] == 'KD(temperature=4) + Hint("1", "3") + CrossEntropy()'
@@ -124,6 +128,17 @@ def test_a_run_keeps_the_names_and_ships_a_student_without_projectors(tmp_path: 
         assert results["models"][role]["parameters"] == 6 * 5 + 5 + 5 * 3 + 3
     files = [results["models"][role]["file_bytes"] for role in ("scratch", "distilled")]
     assert files[0] == files[1]
+    assert [s.name for s in Store(tmp_path / "store").manifest.signals] == ["logits", "features/3"]
+
+    stages = (tmp_path / "stages.json").read_text()
+    Pipeline(experiment, tmp_path).run()
+    assert (tmp_path / "stages.json").read_text() == stages, "a second run finds all done"
+
+
+def test_labelling_ahead_keeps_the_layers_that_were_chosen(tmp_path: Path) -> None:
+    store = label_experiment(_experiment(), tmp_path)
+
+    assert "features/3" in [signal.name for signal in store.manifest.signals]
 
 
 def test_a_plan_names_the_layers() -> None:

@@ -14,7 +14,7 @@ from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
+from potstill.pipeline.experiment import Correct, Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -24,6 +24,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
+from potstill.synthesis import DataFree
 from potstill.tasks import (
     CausalLM,
     Classification,
@@ -64,6 +65,9 @@ def distill(
     speed: Speed | str = Speed.AUTO,
     store: Use | str = Use.AUTO,
     sequences: Sequences | None = None,
+    correct_bias: Correct | str = Correct.PROPOSE,
+    data_free: DataFree | None = None,
+    calibrate: bool = False,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -84,6 +88,10 @@ def distill(
             gives the weights of the plain PyTorch loop.
         store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
         sequences: of translation, learn on texts that the teacher writes.
+        correct_bias: where students see classes less often than the teacher knows them: `propose` a
+            correction of their output biases, `auto` ships it, `off` does not look.
+        data_free: distilled students learn on images made from the teacher, and on no others.
+        calibrate: divide the teacher's logits by the temperature that suits the validation data.
         out: the run folder.
 
     Raises:
@@ -104,6 +112,9 @@ def distill(
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
         sequences=sequences,
+        correct_bias=Correct(correct_bias),
+        data_free=data_free,
+        calibrate=calibrate,
     )
     return Pipeline(experiment, Path(out)).run()
 

@@ -10,6 +10,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 PARTS: dict[str, type[BaseModel]] = {
     "top level": recipe.Recipe,
     "data": recipe.DataSpec,
+    "data.transfer": recipe.TransferSpec,
+    "data.long_tail": recipe.LongTailSpec,
+    "data.label_noise": recipe.NoiseSpec,
     "teacher": recipe.TeacherSpec,
     "teacher.ensemble[]": recipe.MemberSpec,
     "teacher.tta": recipe.LookSpec,
@@ -20,6 +23,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "distill.on_policy": recipe.OnPolicySpec,
     "distill.on_policy.replay": recipe.ReplaySpec,
     "distill.sequences": recipe.SequencesSpec,
+    "distill.data_free": recipe.DataFreeSpec,
+    "distill.curriculum": recipe.CurriculumSpec,
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,

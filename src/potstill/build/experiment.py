@@ -62,6 +62,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     if recipe.task == "seq2seq":
         _check_translation(recipe)
     sequences = sequences_of(recipe)
+    data_free, calibrate = data_free_of(recipe), calibrate_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
     objective = counted(build_objective(recipe.distill.objective), data)
@@ -92,8 +93,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         track=recipe.track,
         sequences=sequences,
         correct_bias=Correct(recipe.distill.correct_bias),
-        data_free=data_free_of(recipe),
-        calibrate=calibrate_of(recipe),
+        data_free=data_free,
+        calibrate=calibrate,
         recipe=recipe.to_yaml(),
     )
 

@@ -17,7 +17,7 @@ from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.models.rule_students import DecisionTree, RuleList, config_of_fitter
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
+from potstill.pipeline.experiment import Correct, Sequences, Speed, Storing, Use
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -27,6 +27,7 @@ from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
+from potstill.synthesis import DataFree
 from potstill.tasks import (
     CausalLM,
     Classification,
@@ -68,6 +69,9 @@ def distill(
     store: Use | str = Use.AUTO,
     sequences: Sequences | None = None,
     primary: str | None = None,
+    correct_bias: Correct | str = Correct.PROPOSE,
+    data_free: DataFree | None = None,
+    calibrate: bool = False,
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -90,6 +94,10 @@ def distill(
         sequences: of translation, learn on texts that the teacher writes.
         primary: the metric that selects and decides (`balanced_accuracy`, …); by the task if left
             out.
+        correct_bias: where students see classes less often than the teacher knows them: `propose` a
+            correction of their output biases, `auto` ships it, `off` does not look.
+        data_free: distilled students learn on images made from the teacher, and on no others.
+        calibrate: divide the teacher's logits by the temperature that suits the validation data.
         out: the run folder.
 
     Raises:
@@ -110,6 +118,9 @@ def distill(
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
         sequences=sequences,
+        correct_bias=Correct(correct_bias),
+        data_free=data_free,
+        calibrate=calibrate,
     )
     return Pipeline(checked(experiment), Path(out)).run()
 

@@ -64,6 +64,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     if recipe.task == "asr":
         check_speech(recipe)
     sequences = sequences_of(recipe)
+    data_free, calibrate = data_free_of(recipe), calibrate_of(recipe)
     data = build_data(recipe, trust=trust)
     task = _task(recipe, data)
     objective = weighed(counted(build_objective(recipe.distill.objective), data), task)
@@ -104,8 +105,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
             recipe, data, student=student, learning=learning, objective=objective, trust=trust
         ),
         correct_bias=Correct(recipe.distill.correct_bias),
-        data_free=data_free_of(recipe),
-        calibrate=calibrate_of(recipe),
+        data_free=data_free,
+        calibrate=calibrate,
         recipe=recipe.to_yaml(),
     )
     return checked(made)

@@ -1,8 +1,8 @@
 """Corrections of output biases: what a student's logits lack where classes were missing.
 
-A student that sees a class less often than it will meet it makes too little of it. A constant added
-to each class's logit mends that (Hinton et al. 2015, arXiv:1503.02531, section 3, who raise the bias
-of the digit that the student never saw; for priors that differ: Saerens et al. 2002).
+A student that sees a class less often than it will meet it makes too little of it. A constant
+added to each class's logit mends that (Hinton et al. 2015, arXiv:1503.02531, section 3, who raise
+the bias of the digit that the student never saw; for priors that differ: Saerens et al. 2002).
 """
 
 import numpy as np

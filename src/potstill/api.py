@@ -13,7 +13,15 @@ from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Sequences, Speed, Storing, Use
+from potstill.pipeline.experiment import (
+    Chain,
+    GrowingSource,
+    Link,
+    Sequences,
+    Speed,
+    Storing,
+    Use,
+)
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -35,7 +43,7 @@ from potstill.tasks import (
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
-from potstill.train import TrainSettings
+from potstill.train import GrowingTeacher, Peers, TrainSettings
 from potstill.train.progress import Progress
 
 load_recipe = load
@@ -63,6 +71,7 @@ def distill(
     speed: Speed | str = Speed.AUTO,
     store: Use | str = Use.AUTO,
     sequences: Sequences | None = None,
+    assistants: Sequence[StudentLike] = (),
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -72,7 +81,8 @@ def distill(
     Args:
         student: a function that makes a new module (called under each seed), or a module that every
             seed starts from.
-        teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs.
+        teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs. One
+            that grows with the student (`potstill.train.MeanTeacher`, `Peers`) as well.
         data: a `DataSet`, or inputs `[N, …]` and labels `[N]`, of which validation and test parts
             are cut.
         objective: what the distilled student minimises; by the task, soft targets at temperature 4
@@ -83,6 +93,8 @@ def distill(
             gives the weights of the plain PyTorch loop.
         store: `auto` writes the teacher's answers once where that pays; `on`, `off`.
         sequences: of translation, learn on texts that the teacher writes.
+        assistants: models between teacher and student, each taught by the one before, as the
+            student is.
         out: the run folder.
 
     Raises:
@@ -90,14 +102,18 @@ def distill(
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
     task = _task(chosen)
+    made, learning = _made(student), Learning(settings=settings or TrainSettings())
+    minimised = _default(task) if objective is None else objective_of(objective)
+    growing = isinstance(teacher, GrowingTeacher)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
         data=chosen,
-        teacher=_given(teacher, chosen, task),
-        student=_made(student),
-        objective=_default(task) if objective is None else objective_of(objective),
-        learning=Learning(settings=settings or TrainSettings()),
+        teacher=_growing(teacher, made) if growing else _given(teacher, chosen, task),
+        student=made,
+        objective=minimised,
+        learning=learning,
+        chain=_chain(assistants, learning, minimised),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         export=("hf",) if task.name in PURPOSES - {TAGGING} else ("onnx",),
         speed=Speed(speed),
@@ -300,6 +316,35 @@ def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
         return GivenTeacher(teacher=fitted, name=name, description=name)
     label = getattr(teacher, "__name__", name)
     return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
+
+
+def _growing(teacher: object, student: MadeModel) -> GrowingSource:
+    from copy import deepcopy
+
+    assert isinstance(teacher, GrowingTeacher), "asked before"
+    kept = {"teacher": student}
+    if isinstance(teacher, Peers):
+        kept = {name: _made(make) for name, make in teacher.models.items()}
+    name = type(teacher).__name__
+    return GrowingSource(
+        make=lambda _seed: deepcopy(teacher), kept=kept, name=name, description=name
+    )
+
+
+def _chain(
+    assistants: Sequence[StudentLike], learning: Learning, objective: Objective
+) -> Chain | None:
+    links = [
+        Link(
+            role="assistant" if len(assistants) == 1 else f"assistant-{number}",
+            model=_made(each),
+            learning=learning,
+            objective=objective,
+            seed=1001 + number,
+        )
+        for number, each in enumerate(assistants, start=1)
+    ]
+    return Chain(links=tuple(links)) if links else None
 
 
 def _made(student: StudentLike) -> MadeModel:

@@ -1,4 +1,4 @@
-"""Averages that teach and students that teach each other: formulas, and kills that change nothing."""
+"""Averages that teach, students that teach each other: formulas, and kills that change nothing."""
 
 import copy
 import math

@@ -17,7 +17,16 @@ from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.models.rule_students import DecisionTree, RuleList, config_of_fitter
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
-from potstill.pipeline.experiment import Correct, Sequences, Speed, Storing, Use
+from potstill.pipeline.experiment import (
+    Chain,
+    Correct,
+    GrowingSource,
+    Link,
+    Sequences,
+    Speed,
+    Storing,
+    Use,
+)
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
@@ -40,7 +49,7 @@ from potstill.tasks import (
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
-from potstill.train import TrainSettings
+from potstill.train import GrowingTeacher, Peers, TrainSettings
 from potstill.train.progress import Progress
 
 load_recipe = load
@@ -72,6 +81,7 @@ def distill(
     correct_bias: Correct | str = Correct.PROPOSE,
     data_free: DataFree | None = None,
     calibrate: bool = False,
+    assistants: Sequence[StudentLike] = (),
     out: Path | str = "runs/distilled",
 ) -> Run:
     """Train `student` with and without `teacher` over several seeds, measure, export, report.
@@ -81,7 +91,8 @@ def distill(
     Args:
         student: a function that makes a new module (called under each seed), a module that every
             seed starts from, or a `DecisionTree` or `RuleList` that is fitted.
-        teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs.
+        teacher: a `Teacher`, a torch module, a fitted estimator, or a function of the inputs. One
+            that grows with the student (`potstill.train.MeanTeacher`, `Peers`) as well.
         data: a `DataSet`, or inputs `[N, …]` and labels `[N]`, of which validation and test parts
             are cut.
         objective: what the distilled student minimises; by the task, soft targets at temperature 4
@@ -98,6 +109,8 @@ def distill(
             correction of their output biases, `auto` ships it, `off` does not look.
         data_free: distilled students learn on images made from the teacher, and on no others.
         calibrate: divide the teacher's logits by the temperature that suits the validation data.
+        assistants: models between teacher and student, each taught by the one before, as the
+            student is.
         out: the run folder.
 
     Raises:
@@ -105,14 +118,18 @@ def distill(
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
     task = _task(chosen, primary)
+    made, learning = _made(student, chosen), Learning(settings=settings or TrainSettings())
+    minimised = _default(task) if objective is None else counted(objective_of(objective), chosen)
+    growing = isinstance(teacher, GrowingTeacher)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
         data=chosen,
-        teacher=_given(teacher, chosen, task),
-        student=_made(student, chosen),
-        objective=_default(task) if objective is None else counted(objective_of(objective), chosen),
-        learning=Learning(settings=settings or TrainSettings()),
+        teacher=_growing(teacher, made, chosen) if growing else _given(teacher, chosen, task),
+        student=made,
+        objective=minimised,
+        learning=learning,
+        chain=_chain(assistants, learning, minimised, chosen),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         export=("hf",) if task.name in PURPOSES - {TAGGING} else ("onnx",),
         speed=Speed(speed),
@@ -324,6 +341,35 @@ def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
         return GivenTeacher(teacher=fitted, name=name, description=name)
     label = getattr(teacher, "__name__", name)
     return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
+
+
+def _growing(teacher: object, student: MadeModel, data: DataSet) -> GrowingSource:
+    from copy import deepcopy
+
+    assert isinstance(teacher, GrowingTeacher), "asked before"
+    kept = {"teacher": student}
+    if isinstance(teacher, Peers):
+        kept = {name: _made(make, data) for name, make in teacher.models.items()}
+    name = type(teacher).__name__
+    return GrowingSource(
+        make=lambda _seed: deepcopy(teacher), kept=kept, name=name, description=name
+    )
+
+
+def _chain(
+    assistants: Sequence[StudentLike], learning: Learning, objective: Objective, data: DataSet
+) -> Chain | None:
+    links = [
+        Link(
+            role="assistant" if len(assistants) == 1 else f"assistant-{number}",
+            model=_made(each, data),
+            learning=learning,
+            objective=objective,
+            seed=1001 + number,
+        )
+        for number, each in enumerate(assistants, start=1)
+    ]
+    return Chain(links=tuple(links)) if links else None
 
 
 def _made(student: StudentLike, data: DataSet) -> MadeModel:

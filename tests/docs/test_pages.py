@@ -24,6 +24,7 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
         "docs/tables.md",
         "docs/store.md",
         "docs/store-codecs.md",
+        "docs/teachers.md",
     ],
 )
 def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path, monkeypatch) -> None:

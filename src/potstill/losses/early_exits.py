@@ -84,7 +84,7 @@ class ExitKD(ArithmeticTerm):
     r"""Distillation into early exits: from the student's own last layer, or from the teacher.
 
     Formula: $T^2 \frac{1}{E} \sum_e \mathrm{KL}(p \,\|\, q_e)$ with $q_e = \mathrm{softmax}(z_e
-        / T)$ of exit e, and p of the student's last layer, taken as a constant (`deepest`), or of the
+        / T)$ of exit e, and p of the last layer, taken as a constant (`deepest`), or of the
         teacher (`teacher`).
     Shapes: exits and logits `[N, C]`.
     Paper: Zhang, Song, Gao, Chen, Bao, Ma 2019, "Be your own teacher", arXiv:1905.08094 (its second

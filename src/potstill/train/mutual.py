@@ -101,6 +101,11 @@ class Peers(GrowingTeacher):
         return self._answers.signals(batch, layers=layers)
 
     @property
+    def models(self) -> Mapping[str, Callable[[], nn.Module]]:
+        """What makes each peer, by name."""
+        return self._models
+
+    @property
     def modules(self) -> Mapping[str, nn.Module]:
         """The peers."""
         return {name: peer.result for name, peer in self._peers.items()}

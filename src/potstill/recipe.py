@@ -39,9 +39,9 @@ class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
     source: Literal["audio", "builtin", "npz", "hf", "text", "pairs", "python"] = Field(
-        description="audio: sounds. builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, json, parquet, "
-        "imagefolder. text: plain text files, for language models. pairs: texts and what is to be "
-        "written for them. python: a function of yours (needs --trust)."
+        description="audio: sounds. builtin: shipped with scikit-learn. npz: arrays. hf: hub, csv, "
+        "json, parquet, imagefolder. text: plain text files, for language models. pairs: texts and "
+        "what is to be written for them. python: a function of yours (needs --trust)."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."

@@ -48,7 +48,7 @@ class Batch:
         positions: of texts, `[B, L]` bool, where a token stands; `None` means everywhere.
         logprobs: of texts that a student wrote itself, `[B, L]` float32, of each label when it was
             drawn; NaN for labels that were not.
-        encoded: `[B, S, D]`, what a frozen encoder that teacher and student share says of the inputs.
+        encoded: `[B, S, D]`, what a frozen encoder says that teacher and student share.
     """
 
     inputs: Tensor

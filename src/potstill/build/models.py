@@ -15,8 +15,8 @@ from potstill.models import (
     shrunken_config,
 )
 from potstill.models.builtin import HEARING
-from potstill.models.translators import shrunken_translation_model
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.models.translators import shrunken_translation_model
 from potstill.pipeline.experiment import (
     MadeModel,
 )
@@ -25,7 +25,6 @@ from potstill.recipe import (
     Options,
     Recipe,
 )
-
 
 WRITING = ("seq2seq", "asr")
 """Tasks whose models of Transformers write texts."""
@@ -102,8 +101,8 @@ def _tuned(options: Options, data: DataSet, *, model: str) -> Options:
     rate = data.sampling_rate
     if rate is None:
         raise RecipeError(
-            f"`{model}` hears sounds, and the data are of kind {data.kind}; use data source `audio`, "
-            "or `cnn` for other signals."
+            f"`{model}` hears sounds, and the data are of kind {data.kind}; use data source "
+            "`audio`, or `cnn` for other signals."
         )
     given = options.get("sampling_rate", rate)
     if given != rate:

@@ -316,9 +316,7 @@ def _classes(samples: Samples) -> Tensor | None:
     return labels if is_class else None
 
 
-def _constants(
-    raw: Raw, inputs: Tensor, *, kind: Kind, standardise: bool
-) -> normalise.Normalise:
+def _constants(raw: Raw, inputs: Tensor, *, kind: Kind, standardise: bool) -> normalise.Normalise:
     if kind is Kind.AUDIO:  # loudness is a model's own business: it hears one sound at a time
         return normalise.Normalise(scale=FULL_SCALE, masked=raw.masked)
     if not standardise and kind is not Kind.TEXT:

@@ -243,7 +243,8 @@ class Feed:
             )
         if self.normalise.masked and self.mix is not None:
             raise RecipeError(
-                "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` out."
+                "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` "
+                "out."
             )
         if self.augment is not None:
             self.augment.check(self.samples.inputs)

@@ -108,7 +108,9 @@ class BandMask(Op):
     def __post_init__(self) -> None:
         _require(0 <= self.width < 1, "band_mask.width", self.width, "at least 0 and below 1")
         _require(self.masks >= 0, "band_mask.masks", self.masks, "0 or more")
-        _require(self.taps % 2 == 1 and self.taps > 1, "band_mask.taps", self.taps, "odd, 3 or more")
+        _require(
+            self.taps % 2 == 1 and self.taps > 1, "band_mask.taps", self.taps, "odd, 3 or more"
+        )
 
     def _changed(self, inputs: Tensor, draws: Draws) -> Tensor:
         batch, channels, _ = inputs.shape

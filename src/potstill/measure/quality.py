@@ -80,6 +80,8 @@ def probabilities(logits: Floats, *, kind: Kind | str) -> NDArray[np.float64]:
             raise DataError("Regression values are no probabilities; ask for another figure.")
         case Kind.EMBEDDING:
             raise DataError("Embeddings are no probabilities; ask for another figure.")
+        case Kind.TRANSCRIPT:
+            raise DataError("Letters are no probabilities; ask for another figure.")
         case Kind.TOKENS:
             raise DataError("Of tokens a few figures are kept and no probabilities of all classes.")
 

@@ -5,6 +5,7 @@ what lets a device keep frames between chunks (`export.streaming`).
 Shapes: B sounds, L samples, M mel bands, T frames, D features.
 """
 
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -41,9 +42,7 @@ class Listener(nn.Module):
         return logits
 
 
-def _front(
-    input_shape: tuple[int, ...], *, model: str, sampling_rate: int, mels: int
-) -> LogMel:
+def _front(input_shape: tuple[int, ...], *, model: str, sampling_rate: int, mels: int) -> LogMel:
     if len(input_shape) != 2 or input_shape[0] != 1:
         raise ModelError(
             f"`{model}` hears windows of sound (1, samples), and the input shape is {input_shape}: "
@@ -154,7 +153,7 @@ def tc_resnet(
         "bands": _Bands(),
         "stem": nn.Conv1d(mels, widths[0], 3, padding=1, bias=False),
     }
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = pairwise(widths)
     for number, (channels, out) in enumerate(pairs, start=1):
         parts[f"layer{number}"] = _Residual(channels, out, kernel=kernel, stride=2)
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten())
@@ -200,13 +199,11 @@ def conformer(
     heads: int = 4,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """A small conformer (Gulati et al. 2020, arXiv:2005.08100): a quarter of the frames, then blocks.
+    """A small conformer (Gulati et al. 2020, arXiv:2005.08100).
 
-    The mean over time goes into a linear layer.
+    Blocks see a quarter of the frames; the mean over time goes into a linear layer.
     """
     front = _front(input_shape, model="conformer", sampling_rate=sampling_rate, mels=mels)
     check_positive("depth", depth)
-    body = _ConformerBody(
-        mels, num_outputs, width=width, depth=depth, heads=heads, dropout=dropout
-    )
+    body = _ConformerBody(mels, num_outputs, width=width, depth=depth, heads=heads, dropout=dropout)
     return Listener(front, body)

@@ -72,8 +72,8 @@ class LogMel(nn.Module):
         frames_BTW = self._frames(wave_BL) * self.taper_W
         spectrum_BTK = torch.fft.rfft(frames_BTW, self.size)
         power_BTK = spectrum_BTK.real.square() + spectrum_BTK.imag.square()
-        return (power_BTK @ self.bands_KM + FLOOR).log().transpose(1, 2)
-
+        frames_BMT: Tensor = (power_BTK @ self.bands_KM + FLOOR).log().transpose(1, 2)
+        return frames_BMT
 
     def _frames(self, wave_BL: Tensor) -> Tensor:
         """`[B, T, W]`, as `unfold` gives them, by cutting and joining stretches of one hop.
@@ -89,7 +89,9 @@ class LogMel(nn.Module):
         return torch.cat(joined, dim=2)[:, :, : self.window]
 
 
-def mel_bands(num_frequencies: int, mels: int, *, sampling_rate: int, lowest: float = 20.0) -> Tensor:
+def mel_bands(
+    num_frequencies: int, mels: int, *, sampling_rate: int, lowest: float = 20.0
+) -> Tensor:
     """`[K, M]` float32: triangles of height 1 on the mel scale of HTK."""
     edges = torch.linspace(_mel(lowest), _mel(sampling_rate / 2), mels + 2, dtype=torch.float64)
     hertz = 700 * (torch.pow(10, edges / 2595) - 1)

@@ -19,9 +19,9 @@ from potstill.models.shrunken import rebuildable_shrunken
 from potstill.models.sources import build
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import rebuildable_translation_model
+from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.models.whisper import PURPOSE as ASR
 from potstill.models.whisper import rebuildable_speech_writer
-from potstill.models.weights import fit_weights, read_weights, write_weights
 from potstill.runtime.files import write_text
 
 WEIGHTS = "model.safetensors"

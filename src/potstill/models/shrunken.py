@@ -26,8 +26,8 @@ from potstill.models.sentence_static import StaticEncoder, rebuildable_static
 from potstill.models.sentence_students import sentence_student
 from potstill.models.small import small_settings
 from potstill.models.text import BagOfEmbeddings
-from potstill.models.whisper import SpeechWriter
 from potstill.models.translators import shrunken_translation_model
+from potstill.models.whisper import SpeechWriter
 
 SOURCE = "shrunken"
 Build = Callable[[ModelConfig], nn.Module]

@@ -18,9 +18,9 @@ from potstill.models.shrunken import build_shrunken, teacher_of
 from potstill.models.translation import PURPOSE as SEQ2SEQ
 from potstill.models.translation import build_translation_model
 from potstill.models.trusted import build_python
+from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 from potstill.models.whisper import PURPOSE as ASR
 from potstill.models.whisper import build_speech_writer
-from potstill.models.vision import build_timm, build_torchvision, timm_names, torchvision_names
 
 _SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", SHRUNKEN)
 _NAMES: Mapping[str, Callable[[], tuple[str, ...]]] = {
@@ -57,10 +57,9 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
     _check_source(config.source)
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
-    if config.purpose == ASR:
-        return _speech_writer(config, trust=trust).train()
-    if config.purpose == SEQ2SEQ:
-        return _translation_model(config, trust=trust).train()
+    if config.purpose in (ASR, SEQ2SEQ):
+        writer = _speech_writer if config.purpose == ASR else _translation_model
+        return writer(config, trust=trust).train()
     match config.source:
         case "builtin":
             return build_builtin(config)
@@ -104,8 +103,8 @@ def _speech_writer(config: ModelConfig, *, trust: bool) -> nn.Module:
             return build_shrunken(config, lambda teacher: build(teacher, trust=trust))
         case _:
             raise ModelError(
-                f"Models that hear and write are of source `hf`, `file` or, of students, `teacher`; "
-                f"`{config.name}` is of source `{config.source}`."
+                f"Models that hear and write are of source `hf`, `file` or, of students, "
+                f"`teacher`; `{config.name}` is of source `{config.source}`."
             )
 
 

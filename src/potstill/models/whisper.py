@@ -1,4 +1,4 @@
-"""Encoder-decoders that hear and write: Whisper (Radford et al. 2022, arXiv:2212.04356) and its kin.
+"""Encoder-decoders that hear and write: Whisper (Radford et al. 2022, arXiv:2212.04356), its kin.
 
 The wrapper takes waves, makes the features that Whisper's encoder reads, and gives the states that
 go into the head. What the encoder says may be handed in (`Batch.encoded`), so that a teacher and a
@@ -116,7 +116,7 @@ class SpeechWriter(nn.Module):
         """What of the Transformers config differs from the defaults of its type."""
         return cast("Any", self.model).config.to_diff_dict()  # type: ignore[no-any-return]
 
-    def train(self, mode: bool = True) -> "SpeechWriter":  # noqa: FBT001, FBT002  (as torch has it)
+    def train(self, mode: bool = True) -> "SpeechWriter":
         """Training mode, but for a frozen encoder."""
         super().train(mode)
         if self.frozen_encoder:
@@ -162,7 +162,7 @@ class SpeechWriter(nn.Module):
 
     @torch.no_grad()
     def write(self, planes_BPL: Tensor, *, beams: int = 1, each: int = 1, longest: int) -> Tensor:
-        """What the model hears, `[B * each, U]` int64 with padding; see `TranslationModel.write`."""
+        """What the model hears, `[B * each, U]` int64, padded; see `TranslationModel.write`."""
         inner = cast("Any", self.model)
         wave_BL = (planes_BPL[:, 0] * planes_BPL[:, MASK]).to(next(self.parameters()).dtype)
         places = int(inner.config.max_target_positions)

@@ -20,8 +20,8 @@ from potstill.train.pace import EXACT_PACE, Pace
 from potstill.train.record import Record
 from potstill.train.replaced import undrawn
 from potstill.train.rollout import Rollout, Spent
-from potstill.train.sharing import encoded, shared_encoder
 from potstill.train.settings import TrainSettings, bound_weights, make_optimizer, rate_at
+from potstill.train.sharing import encoded, shared_encoder
 
 if TYPE_CHECKING:
     from potstill.train.progress import Progress

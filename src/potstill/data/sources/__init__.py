@@ -42,13 +42,13 @@ def load(
 ) -> DataSet:
     """Read a data set into memory, check it, and divide it.
 
-    Shared options: `kind` (image, table, signal, text, audio), `layout` (nchw, nhwc, ncl, nlc), `resize`
-    (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation or test
-    part that the source has is used as it is; one that is missing is cut off.
+    Shared options: `kind` (image, table, signal, text, audio), `layout` (nchw, nhwc, ncl, nlc),
+    `resize` (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation
+    or test part that the source has is used as it is; one that is missing is cut off.
 
     Args:
-        source: `audio`, `builtin`, `npz`, `hf`, `pairs`, `text` or `python`; see the modules for their
-            options.
+        source: `audio`, `builtin`, `npz`, `hf`, `pairs`, `text` or `python`; see the modules for
+            their options.
         options: plain values.
         target_kind: what the task predicts; `None` decides by the labels.
         validation: share (0.1) or number (500) of training rows to cut off for selection.

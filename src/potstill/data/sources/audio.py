@@ -20,7 +20,11 @@ from potstill.data.transcripts import Alphabet, encoded
 from potstill.data.vocabulary import train_tokenizer
 from potstill.errors import DataError, RecipeError
 
-OPTIONS = READING | {"tokenizer", "fetch_tokenizer", "max_length"} | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
+OPTIONS = (
+    READING
+    | {"tokenizer", "fetch_tokenizer", "max_length"}
+    | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +105,7 @@ def _at_one_rate(recordings: Recordings, wanted: int | None) -> tuple[int, dict[
     return rate, parts
 
 
-def _windowed(
-    recordings: Recordings, parts: dict[str, _Part], rate: int, options: Options
-) -> Raw:
+def _windowed(recordings: Recordings, parts: dict[str, _Part], rate: int, options: Options) -> Raw:
     """One window of the same length for each sound."""
     if _joins(options):
         raise RecipeError("`join:` makes sequences for `task: asr`; leave it out.")

@@ -127,7 +127,7 @@ def _planes(*lengths: int, longest: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", CTC_SMALL)
-@pytest.mark.parametrize("subsampling", [1, 2, 4])
+@pytest.mark.parametrize("subsampling", [1, 4])
 def test_what_pads_a_sound_changes_none_of_its_frames(name: str, subsampling: int) -> None:
     model = _model(name, (2, 3000), subsampling=subsampling)
     lengths = (3000, 1711, 90)

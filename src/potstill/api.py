@@ -11,7 +11,7 @@ from potstill.build import build
 from potstill.build.conditions import counted
 from potstill.build.fitted import checked
 from potstill.build.models import made_model
-from potstill.data import Augment, DataSet, Feed, from_arrays
+from potstill.data import Augment, DataSet, Feed, Kind, from_arrays
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
@@ -40,11 +40,14 @@ from potstill.synthesis import DataFree
 from potstill.tasks import (
     CausalLM,
     Classification,
+    Dictation,
     Embedding,
+    Keyword,
     MultiLabel,
     Regression,
     Seq2Seq,
     Tagging,
+    Transcription,
 )
 from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
 from potstill.teachers.estimator import Estimator
@@ -117,8 +120,8 @@ def distill(
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _task(chosen, primary)
     made, learning = _made(student, chosen), Learning(settings=settings or TrainSettings())
+    task = _task(chosen, made, primary)
     minimised = _default(task) if objective is None else counted(objective_of(objective), chosen)
     growing = isinstance(teacher, GrowingTeacher)
     experiment = Experiment(
@@ -131,7 +134,7 @@ def distill(
         learning=learning,
         chain=_chain(assistants, learning, minimised, chosen),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-        export=("hf",) if task.name in PURPOSES - {TAGGING} else ("onnx",),
+        export=("hf",) if task.name in PURPOSES - {TAGGING} or task.judged_by else ("onnx",),
         speed=Speed(speed),
         storing=Storing(use=Use(store)),
         sequences=sequences,
@@ -222,7 +225,7 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _task(chosen)
+    task = _task(chosen, None)
     source = _given(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
@@ -309,8 +312,10 @@ def ask_recipe(
     return ask_experiment(build(read), folder, progress=progress)
 
 
-def _task(data: DataSet, primary: str | None = None) -> Task:
+def _task(data: DataSet, student: MadeModel | None = None, primary: str | None = None) -> Task:
     decides = {} if primary is None else {"primary": primary}
+    if data.kind is Kind.AUDIO:
+        return _of_sounds(data, student)
     if data.target_kind.value != "tokens":
         kind = data.target_kind.value
         if decides and kind == "embedding":
@@ -321,6 +326,22 @@ def _task(data: DataSet, primary: str | None = None) -> Task:
     if data.references is not None:
         return Seq2Seq()
     return CausalLM() if data.classes is None else Tagging(data.classes)
+
+
+def _of_sounds(data: DataSet, student: MadeModel | None) -> Task:
+    if data.tokens is not None:
+        return Dictation()
+    if data.target_kind.value != "transcript":
+        kind = data.target_kind.value
+        return Keyword() if kind == "single_label" else _TASKS[kind]()
+    rule = None if student is None else getattr(student.make(0), "rule", None)
+    if rule is None or student is None:
+        name = "Labelling" if student is None else student.name
+        raise HandshakeError(
+            f"{name} does not say how many frames are answered (`rule`); train a CTC model such as "
+            "`ctc_conv`."
+        )
+    return Transcription(data.classes or (), rule)
 
 
 def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
@@ -396,12 +417,14 @@ def _made(student: StudentLike, data: DataSet) -> MadeModel:
 
 def _default(task: Task) -> Objective:
     from potstill.losses import (
+        CTC,
         KD,
         BinaryCrossEntropy,
         BinaryKD,
         CrossEntropy,
         EmbeddingCosine,
         Follow,
+        FrameKD,
         SimilarityKL,
         SquaredError,
     )
@@ -409,6 +432,8 @@ def _default(task: Task) -> Objective:
     match task.kind:
         case "multi_label":
             return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
+        case "transcript":
+            return 0.7 * FrameKD(temperature=1) + 0.3 * CTC()
         case "tokens":
             return 0.9 * KD(temperature=1) + 0.1 * CrossEntropy()
         case "embedding":

@@ -53,7 +53,7 @@ class Batch:
         chance: `[B]` int64, a word for each sample that no other sample and no other step of a
             training has: what terms that draw (masks) begin with. `None` unless a term asks.
         weights: `[B]` float32, how much each sample counts in row-wise terms; `None` means 1 each.
-        encoded: `[B, S, D]`, what a frozen encoder that teacher and student share says of the inputs.
+        encoded: `[B, S, D]`, what a frozen encoder says that teacher and student share.
     """
 
     inputs: Tensor

@@ -180,6 +180,4 @@ def sequences_of(recipe: Recipe) -> Sequences | None:
         )
     if spec.max_wer is not None and recipe.task != "asr":
         raise RecipeError("`distill.sequences.max_wer` is for `task: asr`; leave it out.")
-    return Sequences(
-        beams=spec.beams, keep=Keep(spec.keep), share=spec.share, max_wer=spec.max_wer
-    )
+    return Sequences(beams=spec.beams, keep=Keep(spec.keep), share=spec.share, max_wer=spec.max_wer)

@@ -120,8 +120,8 @@ def _tuned(options: Options, data: DataSet, *, model: str) -> Options:
     rate = data.sampling_rate
     if rate is None:
         raise RecipeError(
-            f"`{model}` hears sounds, and the data are of kind {data.kind}; use data source `audio`, "
-            "or `cnn` for other signals."
+            f"`{model}` hears sounds, and the data are of kind {data.kind}; use data source "
+            "`audio`, or `cnn` for other signals."
         )
     given = options.get("sampling_rate", rate)
     if given != rate:

@@ -280,7 +280,8 @@ class Feed:
             )
         if self.normalise.masked and self.mix is not None:
             raise RecipeError(
-                "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` out."
+                "Sounds of unequal length with what is said in them cannot be mixed; leave `mix` "
+                "out."
             )
         if self.pacing is not None and len(self.pacing.rank_N) != len(self.samples):
             raise RecipeError(

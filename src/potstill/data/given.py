@@ -18,6 +18,7 @@ def from_arrays(
     target_kind: TargetKind | str | None = None,
     sizes: Sizes | None = None,
     standardise: bool = True,
+    sampling_rate: int | None = None,
 ) -> DataSet:
     """A checked data set from arrays; validation and test parts are cut where they are not given.
 
@@ -30,6 +31,7 @@ def from_arrays(
         target_kind: what is to be predicted; decided by the labels if left out.
         sizes: of the parts that are cut.
         standardise: whether inputs are standardised with constants of the training part.
+        sampling_rate: of sounds (`kind="audio"`, `[N, 1, L]` int16), samples a second.
 
     Raises:
         DataError: in one sentence, what cannot be used.
@@ -38,7 +40,7 @@ def from_arrays(
     if test is not None:
         parts["test"] = RawPart(_array(test[0]), _array(test[1]))
     return assemble(
-        Raw(name="arrays", parts=parts),
+        Raw(name="arrays", parts=parts, sampling_rate=sampling_rate),
         form=Form(kind=None if kind is None else Kind(kind), standardise=standardise),
         sizes=sizes or Sizes(),
         target_kind=None if target_kind is None else TargetKind(target_kind),

@@ -232,7 +232,9 @@ class Tokens:
 
         Of what is longer than `max_length` tokens the end is left out.
         """
-        rows = [ids[:max_length] for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        rows = [
+            ids[:max_length] for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]
+        ]
         found = np.full((len(rows), max(map(len, rows))), IGNORED, dtype=np.int64)
         for row, ids in enumerate(rows):
             found[row, : len(ids)] = ids

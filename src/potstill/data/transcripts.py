@@ -1,4 +1,4 @@
-"""What is said in sounds, letter by letter: the alphabet of a data set, and texts as its numbers."""
+"""What is said in sounds, letter by letter: the alphabet of a data set, texts as its numbers."""
 
 import re
 from collections.abc import Iterable, Sequence

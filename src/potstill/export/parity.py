@@ -139,7 +139,12 @@ def _answers_of_model(shipped: Shipped, rows: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def open_file(path: Path) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime on the CPU that says nothing below an error.
+
+    Raises:
+        ExportError: the file is missing or cannot be loaded.
+    """
     if not path.is_file():
         raise ExportError(f"{path} does not exist; export the model before comparing it.")
     options = onnxruntime.SessionOptions()
@@ -157,7 +162,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
 def _answers_of_file(path: Path, rows: NDArray[np.generic]) -> dict[int, NDArray[np.float32]]:
     """The answers to the rows (one by one: to the first of them), by size of batch."""
-    session = _session(path)
+    session = open_file(path)
     names = [given.name for given in session.get_inputs()]
     answers = {}
     for size in BATCH_SIZES:

@@ -165,7 +165,8 @@ class OnnxListener:
         logits, self._samples, self._frames = self._session.run(
             None, dict(zip(NAMES, given, strict=True))
         )
-        return np.asarray(logits)[0]
+        said: NDArray[np.float32] = np.asarray(logits)[0]
+        return said
 
 
 def check_streaming(
@@ -184,7 +185,7 @@ def check_streaming(
     """
     front = _front_of(model)
     length = (num_frames - 1) * front.hop + front.window
-    stream = np.concatenate([wave for wave in waves_NL])
+    stream = np.concatenate(list(waves_NL))
     chunks = len(stream) // hop
     said, expected = [], []
     listener.reset()
@@ -196,7 +197,10 @@ def check_streaming(
     with evaluating(model), torch.no_grad():
         windows = torch.from_numpy(np.stack(expected)).float() / scale
         answers = torch.cat(
-            [model.judge(model.front(part)) for part in windows.split(256)]  # type: ignore[operator]
+            [
+                model.judge(model.front(part))  # type: ignore[operator]
+                for part in torch.split(windows, 256)
+            ]
         )
     difference = float((torch.from_numpy(np.stack(said)) - answers).abs().max())
     relative = difference / max(SMALLEST_SCALE, float(answers.abs().max()))

@@ -107,7 +107,8 @@ class FrameKD(RowTerm):
     r"""KD on the posteriors of frames, with frames that say nothing weighed down.
 
     Formula: $w_t\,T^2\,\mathrm{KL}(p_t \,\|\, q_t)$ at temperature T, with
-        $w_t = \beta + (1 - \beta)(1 - p_t(\mathrm{blank}))$ and the teacher's blank at temperature 1.
+        $w_t = \beta + (1 - \beta)(1 - p_t(\mathrm{blank}))$, the teacher's blank at
+        temperature 1.
     Shapes: logits `[N, V]` on both sides, letter 0 the blank.
     Paper: Kurata and Audhkhasi 2019, arXiv:1904.08311 (peaks of models that learnt alone stand at
         different frames, those of a taught one at its teacher's); on what to do with blanks, Hilmes

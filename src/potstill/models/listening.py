@@ -5,6 +5,7 @@ what lets a device keep frames between chunks (`export.streaming`).
 Shapes: B sounds, L samples, M mel bands, T frames, D features.
 """
 
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -152,7 +153,7 @@ def tc_resnet(
         "bands": _Bands(),
         "stem": nn.Conv1d(mels, widths[0], 3, padding=1, bias=False),
     }
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = pairwise(widths)
     for number, (channels, out) in enumerate(pairs, start=1):
         parts[f"layer{number}"] = _Residual(channels, out, kernel=kernel, stride=2)
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten())
@@ -198,9 +199,9 @@ def conformer(
     heads: int = 4,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """A small conformer (Gulati et al. 2020, arXiv:2005.08100): a quarter of the frames, then blocks.
+    """A small conformer (Gulati et al. 2020, arXiv:2005.08100).
 
-    The mean over time goes into a linear layer.
+    Blocks see a quarter of the frames; the mean over time goes into a linear layer.
     """
     front = _front(input_shape, model="conformer", sampling_rate=sampling_rate, mels=mels)
     check_positive("depth", depth)

@@ -72,7 +72,8 @@ class LogMel(nn.Module):
         frames_BTW = self._frames(wave_BL) * self.taper_W
         spectrum_BTK = torch.fft.rfft(frames_BTW, self.size)
         power_BTK = spectrum_BTK.real.square() + spectrum_BTK.imag.square()
-        return (power_BTK @ self.bands_KM + FLOOR).log().transpose(1, 2)
+        frames_BMT: Tensor = (power_BTK @ self.bands_KM + FLOOR).log().transpose(1, 2)
+        return frames_BMT
 
     def _frames(self, wave_BL: Tensor) -> Tensor:
         """`[B, T, W]`, as `unfold` gives them, by cutting and joining stretches of one hop.

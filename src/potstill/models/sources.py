@@ -115,8 +115,8 @@ def _speech_writer(config: ModelConfig, *, trust: bool) -> nn.Module:
             return build_shrunken(config, lambda teacher: build(teacher, trust=trust))
         case _:
             raise ModelError(
-                f"Models that hear and write are of source `hf`, `file` or, of students, `teacher`; "
-                f"`{config.name}` is of source `{config.source}`."
+                f"Models that hear and write are of source `hf`, `file` or, of students, "
+                f"`teacher`; `{config.name}` is of source `{config.source}`."
             )
 
 

@@ -22,7 +22,7 @@ class FrameRule(NamedTuple):
     window: int
     step: int
 
-    def count(self, samples: Tensor) -> Tensor:
+    def frames(self, samples: Tensor) -> Tensor:
         """T of sounds of so many samples, 1 at least, int64."""
         return (samples.long() - self.window).clamp(min=0) // self.step + 1
 
@@ -74,11 +74,11 @@ class Transcriber(nn.Module):
         if short > 0:  # one frame at least
             wave_BL = nn.functional.pad(wave_BL, (0, short))
         states_BSD = self.norm(self.front(wave_BL).transpose(1, 2))
-        mask_BS = _mask(fine.count(samples_B), states_BSD)
+        mask_BS = _mask(fine.frames(samples_B), states_BSD)
         states_BDS = (states_BSD * mask_BS[:, :, None]).transpose(1, 2)
         states_BDS = torch.relu(self.enter(states_BDS)) * mask_BS[:, None]
         states_BTD = torch.relu(self.skip(states_BDS)).transpose(1, 2)
-        mask_BT = _mask(self.rule.count(samples_B), states_BTD)
+        mask_BT = _mask(self.rule.frames(samples_B), states_BTD)
         states_BTD = states_BTD + positions(states_BTD)
         for block in self.blocks:
             states_BTD = block(states_BTD, mask_BT)

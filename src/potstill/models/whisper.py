@@ -1,4 +1,4 @@
-"""Encoder-decoders that hear and write: Whisper (Radford et al. 2022, arXiv:2212.04356) and its kin.
+"""Encoder-decoders that hear and write: Whisper (Radford et al. 2022, arXiv:2212.04356), its kin.
 
 The wrapper takes waves, makes the features that Whisper's encoder reads, and gives the states that
 go into the head. What the encoder says may be handed in (`Batch.encoded`), so that a teacher and a
@@ -162,7 +162,7 @@ class SpeechWriter(nn.Module):
 
     @torch.no_grad()
     def write(self, planes_BPL: Tensor, *, beams: int = 1, each: int = 1, longest: int) -> Tensor:
-        """What the model hears, `[B * each, U]` int64 with padding; see `TranslationModel.write`."""
+        """What the model hears, `[B * each, U]` int64, padded; see `TranslationModel.write`."""
         inner = cast("Any", self.model)
         wave_BL = (planes_BPL[:, 0] * planes_BPL[:, MASK]).to(next(self.parameters()).dtype)
         places = int(inner.config.max_target_positions)

@@ -58,9 +58,7 @@ def texts_by(
 ) -> list[str]:
     """What a model writes about each sample, in the order of the samples."""
     found: dict[int, str] = {}
-    for rows, texts in written_by(
-        module, samples.inputs, data, device=device, beams=beams
-    ):
+    for rows, texts in written_by(module, samples.inputs, data, device=device, beams=beams):
         found |= {row: of_row[0] for row, of_row in zip(rows, texts, strict=True)}
     return [found[row] for row in range(len(samples))]
 

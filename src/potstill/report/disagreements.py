@@ -226,4 +226,5 @@ def _picture(run: RunFolder, row: int) -> Picture | None:
 
 def _heard(sample: np.ndarray) -> np.ndarray:
     """The wave of a sample; of unequal lengths, without what pads it."""
-    return sample[0] if len(sample) == 1 else sample[0][: int(sample[1].sum())]
+    wave: np.ndarray = sample[0] if len(sample) == 1 else sample[0][: int(sample[1].sum())]
+    return wave

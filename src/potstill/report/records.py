@@ -94,7 +94,7 @@ class RulesResult(_Record):
 
 
 class Streaming(_Record):
-    """What one chunk of a stream takes, milliseconds, and how much of a chunk's own time that is."""
+    """What one chunk of a stream takes, milliseconds, and what share of its own time that is."""
 
     hop_ms: Number = None
     window_ms: Number = None

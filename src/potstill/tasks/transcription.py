@@ -1,6 +1,6 @@
 """Writing down what is said, frame by frame: CTC models.
 
-Shapes: B sounds, T frames, N frames of all sounds one after another, V letters, U letters of a text.
+Shapes: B sounds, T frames, N frames of all sounds in a row, V letters, U letters of a text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,9 @@ MARGIN = 16
 class Rule(Protocol):
     """How many frames a sound of so many samples has (`models.transcribing.FrameRule`)."""
 
-    def count(self, samples: Tensor) -> Tensor: ...
+    def frames(self, samples: Tensor) -> Tensor:
+        """T of each sound, int64."""
+        ...
 
 
 @final
@@ -61,8 +63,8 @@ class Transcription(Task):
         """
         if getattr(model, "rule", None) != self.rule:
             raise ModelError(
-                f"{type(model).__name__} answers frames by the rule {getattr(model, 'rule', None)}, "
-                f"and the task expects {self.rule}: give teacher and student the same `mels` "
+                f"{type(model).__name__} answers frames by {getattr(model, 'rule', None)}, and "
+                f"the task expects {self.rule}: give teacher and student the same `mels` "
                 "window and `subsampling`, so that their frames can be compared."
             )
         features: Mapping[str, Tensor] = {}
@@ -134,7 +136,7 @@ class Transcription(Task):
         return weighted(CTC())
 
     def _frames(self, batch: Batch) -> Tensor:
-        return self.rule.count(batch.inputs[:, MASK].sum(-1))
+        return self.rule.frames(batch.inputs[:, MASK].sum(-1))
 
 
 def collapsed(paths_BT: Tensor, frames_B: Tensor, *, width: int) -> Tensor:

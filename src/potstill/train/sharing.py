@@ -20,7 +20,7 @@ def shared_encoder(student: nn.Module, teacher: Teacher | None) -> EncoderDecode
         return None
     if teacher is None:
         return student
-    theirs = teacher.model if isinstance(teacher, ModuleTeacher) else None
+    theirs: object = teacher.model if isinstance(teacher, ModuleTeacher) else None
     if not isinstance(theirs, EncoderDecoder):
         return None
     mine, other = student.encoder_state(), theirs.encoder_state()

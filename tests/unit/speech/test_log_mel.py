@@ -56,7 +56,9 @@ def test_it_equals_the_filter_bank_and_spectrogram_of_transformers(rate: int) ->
     bank = mel_filter_bank(
         front.size // 2 + 1, 40, 20.0, rate / 2, rate, norm=None, mel_scale="htk"
     )
-    assert np.abs(bank - mel_bands(front.size // 2 + 1, 40, sampling_rate=rate).numpy()).max() < 1e-6
+    assert (
+        np.abs(bank - mel_bands(front.size // 2 + 1, 40, sampling_rate=rate).numpy()).max() < 1e-6
+    )
     power = spectrogram(
         wave[0].numpy(),
         window_function(front.window, "hann"),

@@ -145,7 +145,9 @@ def test_a_view_depends_on_its_sample_alone(op: str) -> None:
 
     together = augment(waves, ids=ids, view=view)
 
-    alone = torch.cat([augment(waves[i : i + 1], ids=ids[i : i + 1], view=view[:1]) for i in range(5)])
+    alone = torch.cat(
+        [augment(waves[i : i + 1], ids=ids[i : i + 1], view=view[:1]) for i in range(5)]
+    )
     assert torch.allclose(together, alone, atol=1e-6)
     assert not torch.equal(together, waves)
     assert torch.equal(augment(waves, ids=ids, view=torch.zeros_like(view)), waves)
@@ -205,7 +207,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "b_1.wav", tone(1, seconds=0.2, seed=0), 2 * RATE)
     with pytest.raises(DataError, match=r"several sampling rates: 4000 Hz \(1\), 8000 Hz \(1\)"):
         _keywords(tmp_path, label_pattern="^(.)_")
-    with pytest.raises(DataError, match="does not match `a_1.wav`"):
+    with pytest.raises(DataError, match=r"does not match `a_1\.wav`"):
         _keywords(tmp_path, label_pattern=r"^(\d)_")
     with pytest.raises(RecipeError, match="is no regular expression"):
         _keywords(tmp_path, label_pattern="(")

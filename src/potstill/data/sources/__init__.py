@@ -44,9 +44,9 @@ def load(
 ) -> DataSet:
     """Read a data set into memory, check it, and divide it.
 
-    Shared options: `kind` (image, table, signal, text, audio), `layout` (nchw, nhwc, ncl, nlc), `resize`
-    (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation or test
-    part that the source has is used as it is; one that is missing is cut off.
+    Shared options: `kind` (image, table, signal, text, audio), `layout` (nchw, nhwc, ncl, nlc),
+    `resize` (images), `normalise` (standard, none), `classes`, `features`, `remap`. A validation
+    or test part that the source has is used as it is; one that is missing is cut off.
 
     Args:
         source: `audio`, `builtin`, `npz`, `hf`, `pairs`, `text`, `coco`, `voc` or `python`; see the

@@ -81,6 +81,6 @@ def _check(path: Path, pcm: Array, offset: Array, labels: Array) -> None:
     fits = len(offset) == len(labels) + 1 and int(offset[0]) >= 0 and int(offset[-1]) <= len(pcm)
     if not fits or bool((np.diff(offset.astype(np.int64)) < 0).any()):
         raise DataError(
-            f"`offset` of `{path}` has {len(offset)} numbers for {len(labels)} labels; it must rise "
-            f"from 0 to {len(pcm)}, with one number more than there are labels."
+            f"`offset` of `{path}` has {len(offset)} numbers for {len(labels)} labels; it must "
+            f"rise from 0 to {len(pcm)}, with one number more than there are labels."
         )

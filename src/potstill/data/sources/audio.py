@@ -20,7 +20,11 @@ from potstill.data.transcripts import Alphabet, encoded
 from potstill.data.vocabulary import train_tokenizer
 from potstill.errors import DataError, RecipeError
 
-OPTIONS = READING | {"tokenizer", "fetch_tokenizer", "max_length"} | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
+OPTIONS = (
+    READING
+    | {"tokenizer", "fetch_tokenizer", "max_length"}
+    | {"path", "keys", "sampling_rate", "recorded_at", "seconds", "join", "longest"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from potstill.losses.embedding import (
 from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
+from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.layers import LayersTerm
 from potstill.losses.maps import CWD, MGD, PKD
@@ -74,6 +75,7 @@ __all__ = [
     "FactorTransfer",
     "FeatureTerm",
     "Follow",
+    "HardKD",
     "HiddenStates",
     "Hint",
     "Huber",

@@ -17,6 +17,7 @@ from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE
 from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Hint
+from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
@@ -69,6 +70,7 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "cwd": CWD,
         "mgd": MGD,
         "vitkd": ViTKD,
+        "hard_kd": HardKD,
         "ofa": OFA,
         "ofa_exits": OFAExits,
         "hidden_states": HiddenStates,

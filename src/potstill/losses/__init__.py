@@ -21,7 +21,6 @@ from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
-from potstill.losses.layers import LayersTerm
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
@@ -32,6 +31,7 @@ from potstill.losses.reused import SimKD
 from potstill.losses.review import Review
 from potstill.losses.rows import RowTerm
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
+from potstill.losses.several import LayersTerm
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
 from potstill.losses.term import ArithmeticTerm, weighted

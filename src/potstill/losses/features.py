@@ -3,7 +3,6 @@
 Shapes: B samples, D features of the teacher's layer, then its positions if it has any.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, Self, final
@@ -59,14 +58,14 @@ class FeatureTerm(ArithmeticTerm):
             if layout is not None:
                 object.__setattr__(self, side, check_choice(self, side, layout, Layout))
 
-    @abstractmethod
     def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss of each sample, `[B]`.
+        """The loss of each sample, `[B]`; a subclass gives this, or `losses`.
 
         Args:
             student: projected; `[B, D]`, `[B, D, L]` or `[B, D, H, W]`, features always on axis 1.
             teacher: the same shape, constant.
         """
+        raise NotImplementedError(f"`{self.name}` says neither `sample_losses` nor `losses`")
 
     def needs(self) -> Needs:
         """The two layers."""
@@ -81,7 +80,7 @@ class FeatureTerm(ArithmeticTerm):
         mask_B = target.mask(labels=False) if len(student_feature) == target.num_rows else None
         projector = self._projector(student_feature, teacher_feature)
         kept = keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
-        losses_B = self.losses(*self.matched(projector, *kept, target), target)
+        losses_B = self.losses(*self.matched(projector, *kept, target), target, projector)
         return over_rows(losses_B, target, count)
 
     def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
@@ -101,7 +100,7 @@ class FeatureTerm(ArithmeticTerm):
         found: tuple[Tensor, Tensor] = matcher(student, teacher)
         return found
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`sample_losses` with padding left out; for terms whose rows or positions compare."""
         return _over_positions(self, student, teacher, positions_BL=target.positions)
 

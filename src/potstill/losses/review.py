@@ -15,7 +15,7 @@ from potstill.features.layout import Layout
 from potstill.features.mapped import as_map
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
-from potstill.losses.layers import Features, LayersTerm
+from potstill.losses.several import Features, LayersTerm
 from potstill.signals import Target
 
 _POOLED = (4, 2, 1)  # positions a side, with half of the weight before each time

@@ -14,8 +14,8 @@ from potstill.features.mapped import conv, generation
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
 from potstill.losses.kept import draws_of
-from potstill.losses.layers import Features, LayersTerm
 from potstill.losses.review import maps
+from potstill.losses.several import Features, LayersTerm
 from potstill.protocols import Needs
 from potstill.signals import Target
 

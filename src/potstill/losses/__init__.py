@@ -24,6 +24,7 @@ from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Distance, FeatureTerm, Hint
 from potstill.losses.flow import FSP
+from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.layers import LayerTerm
 from potstill.losses.long_tail import ClassBalanced, LogitAdjusted, with_counts
@@ -110,6 +111,7 @@ __all__ = [
     "FeatureTerm",
     "Follow",
     "FrameKD",
+    "HardKD",
     "HiddenStates",
     "Hint",
     "Huber",

@@ -65,14 +65,10 @@ class ActivationBoundaries(FeatureTerm):
             seed=self.seed,
         )
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a sum over the elements that count."""
         sign = (teacher > 0).to(upcast(student).dtype) * 2 - 1
         return sum_kept((self.margin - sign * upcast(student)).clamp(min=0).square(), target)
-
-    def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """As in `FeatureTerm`."""
-        return self.losses(student, teacher, Target(len(student)))
 
 
 def _connector(num_student: int, num_teacher: int, rank: int) -> nn.Module:

@@ -21,6 +21,7 @@ from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Hint
 from potstill.losses.flow import FSP
+from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.long_tail import ClassBalanced, LogitAdjusted
 from potstill.losses.maps import CWD, MGD, PKD
@@ -91,6 +92,7 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "cwd": CWD,
         "mgd": MGD,
         "vitkd": ViTKD,
+        "hard_kd": HardKD,
         "ofa": OFA,
         "ofa_exits": OFAExits,
         "attention_transfer": AttentionTransfer,

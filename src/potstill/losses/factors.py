@@ -98,14 +98,10 @@ class FactorTransfer(FeatureTerm):
         features = (feature_of(self, each, teacher_layer, of="teacher") for each in taught)
         self.projector.rehearse(features, lr=self.paraphraser_lr)
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a sum over the elements of a factor; padding is part of neither factor."""
         units = [_unit(upcast(each), target) for each in (student, teacher)]
         return sum_kept((units[0] - units[1]).abs(), target)
-
-    def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """As in `FeatureTerm`."""
-        return self.losses(student, teacher, Target(len(student)))
 
 
 def _unit(factor: Tensor, target: Target) -> Tensor:

@@ -3,7 +3,6 @@
 Shapes: B samples, D features of the teacher's layer, then its positions if it has any.
 """
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -51,14 +50,14 @@ class FeatureTerm(LayerTerm):
         LayerTerm.__post_init__(self)
         check_flag(self, "project", self.project)
 
-    @abstractmethod
     def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss of each sample, `[B]`.
+        """The loss of each sample, `[B]`; a subclass gives this, or `losses`.
 
         Args:
             student: projected; `[B, D]`, `[B, D, L]` or `[B, D, H, W]`, features always on axis 1.
             teacher: the same shape, constant.
         """
+        raise NotImplementedError(f"`{self.name}` says neither `sample_losses` nor `losses`")
 
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
@@ -92,7 +91,7 @@ class FeatureTerm(LayerTerm):
         found: tuple[Tensor, Tensor] = matcher(student, teacher)
         return found
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`sample_losses` with padding left out; for terms whose rows or positions compare."""
         return _over_positions(self, student, teacher, positions_BL=target.positions)
 
@@ -139,7 +138,7 @@ class FeatureTerm(LayerTerm):
         mask_B = target.mask(labels=False) if len(mine) == target.num_rows else None
         matcher = self._matcher(mine, theirs)
         kept = keep_rows(mine, mask_B), keep_rows(theirs, mask_B)
-        losses_B = self.losses(*self.matched(matcher, *kept, target), target)
+        losses_B = self.losses(*self.matched(matcher, *kept, target), target, matcher)
         return over_rows(losses_B, target, count).total
 
     def _matcher(self, student: Tensor, teacher: Tensor) -> Matcher:

@@ -38,10 +38,6 @@ class _MapTerm(FeatureTerm):
             keep_width=True,
         )
 
-    def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """As in `FeatureTerm`."""
-        return self.losses(student, teacher, Target(len(student)))
-
 
 @final
 @dataclass(frozen=True, repr=False)
@@ -69,7 +65,7 @@ class PKD(_MapTerm):
 
     batchwise: ClassVar[bool] = True
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, the share of each sample in the mean over the batch, times B."""
         return standardised_error(student, teacher, kept_elements(student, target)) / 2
 
@@ -114,7 +110,7 @@ class CWD(_MapTerm):
             )
         return made
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a mean over channels."""
         kept_BP = kept_positions(student, target)
         return channel_kl(student, teacher, temperature=self.temperature, kept_BP=kept_BP)
@@ -193,6 +189,6 @@ class MGD(_MapTerm):
         drawn = draws_of(target, len(student), seed=self.seed, device=student.device)
         return matcher.filled(student, teacher, drawn.uniform(*shape) >= self.ratio)
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a sum over the elements that count."""
         return sum_kept((upcast(student) - upcast(teacher)).square(), target)

@@ -68,10 +68,9 @@ class VID(FeatureTerm):
         made.spread = nn.Parameter(torch.full((made.width,), start, device=student.device))
         return made
 
-    def losses(self, student: Tensor, teacher: Tensor, target: Target) -> Tensor:
+    def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a mean over features and over positions that are no padding."""
-        assert isinstance(self.projector, Mapped), "`bind` made it"
-        alpha = self.projector.spread
+        alpha = matcher.spread
         assert isinstance(alpha, Tensor), "a parameter"
         variance_D = F.softplus(upcast(alpha)) + _SMALLEST
         variance = variance_D.reshape(1, -1, *[1] * (student.ndim - 2))
@@ -82,10 +81,6 @@ class VID(FeatureTerm):
             return losses.reshape(len(losses), -1).mean(dim=1)
         kept = torch.where(positions_BL, losses, 0)
         return kept.sum(dim=1) / positions_BL.sum(dim=1).clamp(min=1)
-
-    def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """As in `FeatureTerm`."""
-        return self.losses(student, teacher, Target(len(student)))
 
 
 def _predictor(num_student: int, num_teacher: int, rank: int) -> nn.Module:

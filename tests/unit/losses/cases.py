@@ -72,6 +72,8 @@ CASES = [
     Case(L.AlphaBeta(alpha=0, beta=0.5), oracles.alpha_beta(0, 0.5, 1)),
     Case(L.AdaptiveKL(), oracles.adaptive_kl(0.5, 1)),
     Case(L.AdaptiveKL(head=0.9, temperature=2), oracles.adaptive_kl(0.9, 2)),
+    Case(L.HardKD(), oracles.hard_kd(0.0)),
+    Case(L.HardKD(label_smoothing=0.2), oracles.hard_kd(0.2)),
     Case(L.DKD(), oracles.dkd(1, 8, 4), "classes"),
     Case(L.DKD(alpha=0.3, beta=0.5, temperature=1), oracles.dkd(0.3, 0.5, 1), "classes"),
     Case(L.NKD(), oracles.nkd(1.5, 1), "classes"),

@@ -38,6 +38,11 @@ def kd(temperature: float) -> RowOracle:
     return lambda s, t, y: temperature**2 * kl(softmax(t, temperature), softmax(s, temperature))
 
 
+def hard_kd(smoothing: float) -> RowOracle:
+    """Cross entropy with the teacher's best class."""
+    return lambda s, t, y: cross_entropy(smoothing)(s, t, max(range(len(t)), key=lambda c: t[c]))
+
+
 def standardised_kd(temperature: float) -> RowOracle:
     def standard(z: Row) -> list[float]:
         mean = sum(z) / len(z)

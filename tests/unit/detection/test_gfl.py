@@ -135,6 +135,15 @@ def test_it_learns_rectangles() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_a_finer_grid_has_its_own_levels() -> None:
+    model = detector(width=4, neck=8, finest=4)
+
+    assert len(model.centres) == 16 * 24 + 8 * 12 + 4 * 6
+    assert [name for name, _ in model.neck.named_children()] == ["lateral", "p2", "p3", "p4"]
+    places = model.eval().places(torch.randn(1, 3, 64, 96))
+    assert places.grid == "16x24/4 8x12/8 4x6/16, 8 bins"
+
+
 def test_the_drones_detector_is_small() -> None:
     assert num_parameters(detector(width=8, neck=24, size=(96, 128))) < 150_000
 
@@ -143,6 +152,7 @@ def test_the_drones_detector_is_small() -> None:
     ("options", "said"),
     [
         ({"bins": 2}, "`bins: 2` is too few"),
+        ({"finest": 6}, "`finest: 6` must be 4 or 8"),
         ({"width": 0}, "`width` is 0"),
         ({"keep": 0}, "`keep: 0` must be 1 or more"),
         ({"wdth": 3}, "no option `wdth`"),

@@ -63,6 +63,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         _check_translation(recipe)
     if recipe.task == "asr":
         check_speech(recipe)
+    if recipe.task == "detection":
+        _check_detection(recipe)
     sequences = sequences_of(recipe)
     data_free, calibrate = data_free_of(recipe), calibrate_of(recipe)
     data = build_data(recipe, trust=trust)
@@ -133,6 +135,21 @@ def _check_translation(recipe: Recipe) -> None:
         raise RecipeError(
             "`export: [onnx]` of encoder-decoders writes two files beside the folder that holds "
             "their tokenizer; ask for `export: [hf, onnx]`."
+        )
+
+
+def _check_detection(recipe: Recipe) -> None:
+    """What would fail only after hours of training."""
+    if recipe.teacher.model is None or recipe.teacher.tta is not None:
+        raise RecipeError(
+            "A teacher of `task: detection` is one model that looks once; leave `teacher.ensemble` "
+            "and `teacher.tta` out."
+        )
+    student = recipe.student.model
+    if (student.source, student.name) == ("torchvision", "fasterrcnn") and recipe.export:
+        raise RecipeError(
+            "A student of two stages (fasterrcnn) cannot be written as one ONNX file; set "
+            "`export: []`, or take gfl, fcos, retinanet or ssdlite."
         )
 
 

@@ -19,8 +19,9 @@ def recipes(
 
     if models:
         from potstill.models import builtin_names
+        from potstill.models.detection import detector_names
 
-        say("\n".join(builtin_names()))
+        say("\n".join((*builtin_names(), *(f"{n} (detection)" for n in detector_names()))))
     elif terms:
         from potstill.losses import TERMS
 

@@ -174,7 +174,13 @@ def _scene(
     matches = {role: _matches(each, truth) for role, each in found.items()}
     seen = set(matches["distilled"].tolist()) if "distilled" in matches else set(range(len(truth)))
     drawn = [_frame(box[1:5], box[0], names, right=i in seen) for i, box in enumerate(truth)]
-    panels = [Panel(who=TRUTH, frames=tuple(drawn), said=f"{len(truth)} things")]
+    panels = [
+        Panel(
+            who=TRUTH,
+            frames=tuple(drawn),
+            said=f"{len(truth)} box{'' if len(truth) == 1 else 'es'}",
+        )
+    ]
     for role, each in found.items():
         right = matches[role] >= 0
         frames = [

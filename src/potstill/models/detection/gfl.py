@@ -20,7 +20,8 @@ from potstill.models.detection.grid import Grid, corners_of
 from potstill.models.initial import check_image, check_positive
 from potstill.signals import Places
 
-_STRIDES: Final = (8, 16, 32)
+_FINEST: Final = (4, 8)
+_LEVELS: Final = 3
 _PRIOR = 0.01  # the share of places that show something, at the start (Lin et al. 2017)
 
 
@@ -45,45 +46,59 @@ class _Residual(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """`stem`, `layer1` … `layer4` with strides 2, 4, 8, 16 and 32."""
+    """`stem`, `layer1`, `layer2`, … with strides 2, 4, 8, …; its maps are those of the last three.
 
-    def __init__(self, channels: int, width: int, depth: int) -> None:
+    Args:
+        channels: of the images.
+        width: of the first stage; each further one has twice as many channels.
+        depth: blocks a stage.
+        stages: how many.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int, stages: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_conv(channels, width, stride=2), nn.ReLU())
-        widths = (width, 2 * width, 4 * width, 8 * width)
-        for number, (before, out) in enumerate(zip((width, *widths), widths, strict=False), 1):
+        widths = [width * 2**number for number in range(stages)]
+        self.stages = stages
+        for number, (before, out) in enumerate(zip([width, *widths], widths, strict=False), 1):
             blocks = [
                 _Residual(before if i == 0 else out, out, stride=2 if i == 0 else 1)
                 for i in range(depth)
             ]
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
-        self.widths = widths[1:]
+        self.widths = tuple(widths[-_LEVELS:])
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
-        """The maps of strides 8, 16 and 32."""
-        x_BCHW = self.get_submodule("layer1")(self.stem(x_BCHW))
+        """The maps of the last three stages, finest first."""
+        x_BCHW = self.stem(x_BCHW)
         maps = []
-        for number in (2, 3, 4):
+        for number in range(1, self.stages + 1):
             x_BCHW = self.get_submodule(f"layer{number}")(x_BCHW)
             maps.append(x_BCHW)
-        return maps
+        return maps[-_LEVELS:]
 
 
 class _Neck(nn.Module):
-    """A feature pyramid (Lin et al. 2017, arXiv:1612.03144): its maps are `p3`, `p4`, `p5`."""
+    """A feature pyramid (Lin et al. 2017, arXiv:1612.03144): its maps are `p3`, `p4`, `p5`.
 
-    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+    Their numbers are the powers of two of their strides; `first` is the finest one's.
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int, first: int) -> None:
         super().__init__()
+        self.first = first
         self.lateral = nn.ModuleList([nn.Conv2d(width, channels, 1) for width in widths])
         for number in range(len(widths)):
-            self.add_module(f"p{number + 3}", nn.Sequential(*_conv(channels, channels), nn.ReLU()))
+            self.add_module(
+                f"p{number + first}", nn.Sequential(*_conv(channels, channels), nn.ReLU())
+            )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         inner = [conv(each) for conv, each in zip(self.lateral, maps, strict=True)]
         for level in range(len(inner) - 2, -1, -1):
             size = list(inner[level].shape[2:])
             inner[level] = inner[level] + F.interpolate(inner[level + 1], size=size)
-        return [self.get_submodule(f"p{n + 3}")(each) for n, each in enumerate(inner)]
+        return [self.get_submodule(f"p{n + self.first}")(each) for n, each in enumerate(inner)]
 
 
 class _Head(nn.Module):
@@ -136,14 +151,17 @@ class GFL(nn.Module):
         neck: int,
         convs: int,
         bins: int,
+        finest: int,
         finding: Finding,
     ) -> None:
         super().__init__()
-        self.backbone = _Backbone(input_shape[0], width, depth)
-        self.neck = _Neck(self.backbone.widths, neck)
+        first = int(math.log2(finest))
+        self.backbone = _Backbone(input_shape[0], width, depth, stages=first + 1)
+        self.neck = _Neck(self.backbone.widths, neck, first)
         self.head = _Head(neck, classes, bins=bins, convs=convs)
         self.bins, self.finding = bins, finding
-        grid = Grid.of((input_shape[1], input_shape[2]), _STRIDES)
+        strides = tuple(finest * 2**level for level in range(_LEVELS))
+        grid = Grid.of((input_shape[1], input_shape[2]), strides)
         self.grid = f"{grid}, {bins} bins"
         self.register_buffer("centres", grid.centres_A2, persistent=False)
         self.register_buffer("strides", grid.strides_A, persistent=False)
@@ -189,11 +207,14 @@ def gfl(
     neck: int = 32,
     convs: int = 1,
     bins: int = 8,
+    finest: int = 8,
     keep: int = 100,
     threshold: float = 0.05,
     overlap: float = 0.6,
 ) -> GFL:
     """`backbone`, `neck` (its maps: `neck.p3`, `neck.p4`, `neck.p5`) and `head`.
+
+    With `finest=4` the maps are `neck.p2`, `neck.p3`, `neck.p4`, and there is one stage less.
 
     Args:
         input_shape: `(channels, height, width)`.
@@ -202,7 +223,9 @@ def gfl(
         depth: residual blocks a stage.
         neck: channels of the pyramid and the head.
         convs: convolutions in each of the head's two towers.
-        bins: R; distances reach R - 1 strides, 32 (R - 1) pixels on the coarsest level.
+        bins: R; distances reach R - 1 strides of each level.
+        finest: stride of the finest level, 8, or 4 for things of less than 16 pixels; the other two
+            have twice and four times as much.
         keep: detections a picture, at most.
         threshold: least score of a detection.
         overlap: of two boxes of a class that share more than this, one is dropped.
@@ -215,6 +238,8 @@ def gfl(
         check_positive(name, value)
     if bins < 3:
         raise ModelError(f"`bins: {bins}` is too few for a distance; give 3 or more.")
+    if finest not in _FINEST:
+        raise ModelError(f"`finest: {finest}` must be 4 or 8, the stride of the finest level.")
     finding = Finding(
         size=(input_shape[1], input_shape[2]), keep=keep, threshold=threshold, overlap=overlap
     )
@@ -226,5 +251,6 @@ def gfl(
         neck=neck,
         convs=convs,
         bins=bins,
+        finest=finest,
         finding=finding,
     )

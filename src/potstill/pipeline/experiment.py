@@ -10,6 +10,7 @@ from torch import nn
 
 from potstill.data.augment import Augment
 from potstill.data.feed import Feed
+from potstill.data.gold import GoldPairs
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
@@ -174,7 +175,8 @@ class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
 
     `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match;
-    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any.
+    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any. `pairs` are sentences
+    with people's similarities, for models of embeddings.
     """
 
     threads: int = 1
@@ -183,6 +185,7 @@ class Measuring:
     country: str | None = None
     prompts: int = 100
     lm_eval: Harness | None = None
+    pairs: GoldPairs | None = None
 
 
 class Use(StrEnum):

@@ -117,9 +117,8 @@ class Pipeline:
         """What the test figures depend on: every trained model."""
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
-        student += tuple(
-            part for part in (e.on_policy, e.sequences, e.measuring.lm_eval) if part is not None
-        )
+        rare = (e.on_policy, e.sequences, e.measuring.lm_eval, e.measuring.pairs)
+        student += tuple(part for part in rare if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:

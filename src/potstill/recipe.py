@@ -487,6 +487,9 @@ class MeasureSpec(_Strict):
     lm_eval: _Harness = Field(
         None, description="Tasks of the lm-evaluation-harness, for language models."
     )
+    pairs: Options | None = Field(
+        None, description="Of embeddings: `path`, `columns` and `gold` of pairs with a similarity."
+    )
 
 
 class CodecSpec(_Open):

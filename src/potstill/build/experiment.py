@@ -20,6 +20,7 @@ from potstill.build.speech import check_speech, transcription_of
 from potstill.build.teachers import encoders_of, teacher_of
 from potstill.build.weighing import predicting_task, refuse_weighing, weighed
 from potstill.data import DataSet
+from potstill.data.gold import GoldPairs, read_gold_pairs
 from potstill.errors import RecipeError
 from potstill.measure.harness import Harness
 from potstill.models import (
@@ -95,7 +96,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,
         export=_formats(recipe, task),
-        measuring=_measuring(recipe),
+        measuring=_measuring(recipe, data),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
         precision=recipe.precision,
@@ -114,17 +115,36 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     return checked(made)
 
 
-def _measuring(recipe: Recipe) -> Measuring:
-    """How models are measured; tasks of the harness are looked up now."""
-    values = recipe.measure.model_dump(exclude={"lm_eval"})
+def _measuring(recipe: Recipe, data: DataSet) -> Measuring:
+    """How models are measured; what they are asked besides is looked up now."""
+    values = recipe.measure.model_dump(exclude={"lm_eval", "pairs"})
+    return Measuring(**values, lm_eval=_harness(recipe), pairs=_pairs(recipe, data))
+
+
+def _pairs(recipe: Recipe, data: DataSet) -> GoldPairs | None:
+    wanted = recipe.measure.pairs
+    if not wanted:
+        return None
+    if recipe.task != "embedding" or data.tokens is None:
+        raise RecipeError(
+            "`measure.pairs` compares embeddings of texts with gold similarities (task embedding); "
+            "leave it out."
+        )
+    length = recipe.data.options.get("max_length")
+    if isinstance(length, int):
+        return read_gold_pairs(wanted, data.tokens, max_length=length)
+    return read_gold_pairs(wanted, data.tokens)
+
+
+def _harness(recipe: Recipe) -> Harness | None:
     wanted = recipe.measure.lm_eval
     if wanted is None:
-        return Measuring(**values)
+        return None
     if recipe.task != "causal_lm":
         raise RecipeError("`measure.lm_eval` asks language models (task causal_lm); leave it out.")
     harness = Harness(**wanted.model_dump())
     harness.check()
-    return Measuring(**values, lm_eval=harness)
+    return harness
 
 
 def _check_translation(recipe: Recipe) -> None:

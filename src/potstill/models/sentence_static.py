@@ -15,6 +15,7 @@ from potstill.functional.similarity import principal_directions
 from potstill.models.config import Json, ModelConfig
 from potstill.models.initial import check_fraction, check_positive
 from potstill.models.text import TextModel
+from potstill.models.token_tables import rare_weights, tokens_alone
 
 CHUNK = 1024  # tokens that the teacher is asked about at once
 
@@ -100,20 +101,14 @@ def table_of(
     teacher.eval()
     parts = []
     with torch.no_grad():
-        for start in range(0, vocabulary, CHUNK):
-            tokens_B1 = torch.arange(start, min(start + CHUNK, vocabulary))[:, None]
-            marks = [torch.full_like(tokens_B1, mark) for mark in frame]
-            ids_BL = torch.cat([*marks[:-1], tokens_B1, *marks[-1:]], dim=1)
+        for ids_BL in tokens_alone(vocabulary, frame, together=CHUNK):
             parts.append(teacher.answer(ids_BL, torch.ones_like(ids_BL)))
     teacher.train(was_training)
     table_VD = torch.cat(parts)
     table_VD = table_VD - table_VD.mean(dim=0)  # what all tokens share tells no text from another
     if width is not None and width < table_VD.shape[1]:
         table_VD = table_VD @ principal_directions(table_VD, width)
-    ranks_V = torch.arange(1, vocabulary + 1, dtype=torch.float64)
-    common_V = 1 / ranks_V / (1 / ranks_V).sum()
-    weights_V = sif / (sif + common_V) if sif > 0 else torch.ones_like(common_V)
-    table_VD = table_VD * weights_V[:, None].to(table_VD.dtype)
+    table_VD = table_VD * rare_weights(vocabulary, sif)[:, None].to(table_VD.dtype)
     table_VD[list(frame)] = 0
     return table_VD
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from potstill.errors import ModelError
 from potstill.models.answering import Encoder
+from potstill.models.token_tables import rare_weights, tokens_alone
 from potstill.runtime.modes import evaluating
 
 SMOOTHING = 1e-4
@@ -59,13 +60,9 @@ def distilled_table(teacher: Encoder, *, width: int, frame: Sequence[int]) -> Te
 def _said_of_tokens(teacher: Encoder, frame: Sequence[int]) -> Tensor:
     """`[V, D]`, the mean over the token and those around it."""
     vocabulary = teacher.sized("vocab_size")
-    around = torch.tensor(list(frame), dtype=torch.int64)
     said = []
     with evaluating(teacher), torch.no_grad():
-        for tokens_B in torch.split(torch.arange(vocabulary), BATCH):
-            before_BK = around[:-1].expand(len(tokens_B), -1)
-            after_B1 = around[-1:].expand(len(tokens_B), -1)
-            ids_BT = torch.cat([before_BK, tokens_B[:, None], after_B1], dim=1)
+        for ids_BT in tokens_alone(vocabulary, frame, together=BATCH):
             told = teacher.told(ids_BT, torch.ones_like(ids_BT))
             states = teacher.model(**told, output_hidden_states=True).hidden_states
             said.append(states[-1].mean(dim=1))
@@ -80,7 +77,4 @@ def _reduced(said_VD: Tensor, width: int) -> Tensor:
 
 
 def _weighted(table_VW: Tensor) -> Tensor:
-    inverse_V = 1 / torch.arange(1, len(table_VW) + 1, dtype=torch.float64)
-    probability_V = inverse_V / inverse_V.sum()
-    weights_V = SMOOTHING / (SMOOTHING + probability_V)
-    return table_VW * weights_V[:, None].float()
+    return table_VW * rare_weights(len(table_VW), SMOOTHING)[:, None].float()

@@ -11,6 +11,7 @@ from torch import nn
 from potstill.data.augment import Augment
 from potstill.data.curriculum import Curriculum, Pacing
 from potstill.data.feed import Feed
+from potstill.data.gold import GoldPairs
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
 from potstill.losses import Objective
@@ -270,8 +271,9 @@ class Measuring:
     """How models are measured: ONNX Runtime threads, seconds for latency, energy estimates.
 
     `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match;
-    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any. `hop_ms` is how much
-    sound models that hear are given at a time when they are timed on a stream.
+    `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any. `pairs` are sentences
+    with people's similarities, for models of embeddings. `hop_ms` is how much sound models that hear
+    are given at a time when they are timed on a stream.
     """
 
     threads: int = 1
@@ -281,6 +283,7 @@ class Measuring:
     prompts: int = 100
     hop_ms: float = 20.0
     lm_eval: Harness | None = None
+    pairs: GoldPairs | None = None
 
 
 class Use(StrEnum):

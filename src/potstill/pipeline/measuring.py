@@ -28,6 +28,7 @@ from potstill.pipeline.early import measure_exits
 from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.groups import group_figures
 from potstill.pipeline.harnessing import Harnessed
+from potstill.pipeline.pairing import Paired
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
@@ -61,7 +62,8 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
     exam = exam_of(shop.experiment.data, count=shop.experiment.measuring.prompts)
     answered: dict[str, list[str]] = {}
-    harnessed = Harnessed(shop, ready)
+    harnessed, paired = Harnessed(shop, ready), Paired(shop)
+    paired.ask("teacher_0", ready.teacher.to(device))
     if len(ready.modules) == 1:
         harnessed.ask("teacher_0", ready.modules[0])
     if exam is not None and len(ready.modules) == 1 and can_write(ready.modules[0]):
@@ -93,6 +95,7 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
                 texts.write(which, f"{role}_{seed}", module)
                 if which == "selected":
                     harnessed.ask(f"{role}_{seed}", module)
+                    paired.ask(f"{role}_{seed}", module)
                 if exam is not None and which == "selected" and can_write(module):
                     answered[f"{role}_{seed}"] = exam.answers(module)
     if e.chain is not None and e.chain.together:
@@ -105,7 +108,7 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
     texts.save(shop.folder / TEXTS)
     more = texts.scores("selected") if exam is None else _examined(shop, exam, answered)
     return {
-        "test": _metrics(shop, selected, harnessed.beside(more)),
+        "test": _metrics(shop, selected, paired.beside(harnessed.beside(more))),
         "test_last": _metrics(shop, found["last"], texts.scores("last")),
         "test_best": _metrics(shop, found["best"], texts.scores("best")),
         "calibration": _calibration(shop, selected),

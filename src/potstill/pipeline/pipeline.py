@@ -181,8 +181,9 @@ class Pipeline:
         """What the test figures depend on: every trained model."""
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
-        more = (e.on_policy, e.sequences, e.chain, e.data_free, e.measuring.lm_eval)
-        student += tuple(part for part in more if part is not None)
+        rare = (e.on_policy, e.sequences, e.chain, e.data_free)
+        rare = (*rare, e.measuring.lm_eval, e.measuring.pairs)
+        student += tuple(part for part in rare if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:

@@ -1,10 +1,12 @@
 """A served language model as teacher: its rows are those of the model itself."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from potstill.data.language.rows import Encoded, Rows, lay_out
 from potstill.errors import HandshakeError, RecipeError
@@ -183,6 +185,42 @@ def test_a_recipe_names_the_server(folder: Path, llama: Served, tmp_path: Path) 
     assert (tmp_path / "run" / "answers.jsonl").exists()
     assert run.results["models"]["teacher"]["test"]["perplexity"]["mean"] > 1
     assert again.results["verdict"] == run.results["verdict"]
+
+
+def test_labelling_asks_once_and_a_run_finds_all_answered(
+    folder: Path,
+    llama: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from potstill import api
+    from potstill.build import build
+    from potstill.cli.main import main
+    from potstill.recipe import load
+
+    monkeypatch.chdir(tmp_path)
+    with Faults(llama.url) as proxy:
+        content = recipe(folder, proxy.url + "/v1", llama.name, tmp_path)
+        Path("served.yaml").write_text(yaml.safe_dump(content))
+        said = []
+        for _ in range(2):
+            monkeypatch.setattr("sys.argv", ["potstill", "label", "served.yaml", "--json"])
+            with pytest.raises(SystemExit) as stop:
+                main()
+            assert not stop.value.code
+            said.append(json.loads(capsys.readouterr().out))
+        asked = len(proxy.seen)
+        api.run("served.yaml")
+
+        taught = len(build(load("served.yaml")).data.train)
+        assert said[0]["asked"] == taught  # of 40 texts, less those of validation and test
+        assert said[1] == {**said[0], "asked": 0}
+        assert Path(said[0]["path"]) == Path("runs/served/answers.jsonl")
+        lines = Path(said[0]["path"]).read_text().splitlines()
+        assert len(lines) >= taught
+        others = (40 - taught) * asked / taught  # validation and test, as many requests each
+        assert 0 < len(proxy.seen) - asked <= others + 2  # two to find out how to ask
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,
+    "measure.lm_eval": recipe.HarnessSpec,
     "bounds": recipe.BoundsSpec,
     "store": recipe.StoreSpec,
     "store.codec and store.features": recipe.CodecSpec,

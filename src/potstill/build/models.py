@@ -1,5 +1,6 @@
 """Models that a recipe names, and students that are made from its teacher."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -17,6 +18,7 @@ from potstill.models import (
 )
 from potstill.models.builtin import HEARING
 from potstill.models.calibration import TEXTS as CALIBRATION
+from potstill.models.config import Json
 from potstill.models.detection import DETECTION
 from potstill.models.rule_students import SOURCE as FITTED
 from potstill.models.translators import shrunken_translation_model
@@ -88,11 +90,11 @@ def config_of(
         num_outputs: if others than the data's.
         cut: whether it is cut to the tokens in use, if the data's tokenizer is.
     """
-    options = spec.options
+    options: Mapping[str, Json] = spec.options
     if task in WRITING and spec.source == "hf":
         options = _marked(options, data)
     elif spec.source == "hf" and cut and data.tokens is not None:
-        options = dict(with_kept(options, data.tokens.kept))
+        options = with_kept(options, data.tokens.kept)
     if task == "asr" and spec.source == "hf":
         options = {"sampling_rate": data.sampling_rate or 16000, **options}
     if spec.source == "builtin" and spec.name in HEARING:
@@ -107,7 +109,7 @@ def config_of(
     )
 
 
-def _marked(options: Options, data: DataSet) -> Options:
+def _marked(options: Mapping[str, Json], data: DataSet) -> Options:
     """Options of a model of random weights, told what pads and ends a text with this tokenizer."""
     given = options.get("config", {})
     if "model_type" not in options or data.tokens is None or not isinstance(given, dict):
@@ -115,7 +117,7 @@ def _marked(options: Options, data: DataSet) -> Options:
     return {**options, "config": {**data.tokens.marks(), **given}}
 
 
-def _tuned(options: Options, data: DataSet, *, model: str) -> Options:
+def _tuned(options: Mapping[str, Json], data: DataSet, *, model: str) -> Options:
     """Options of a model that hears, told the sampling rate of the data."""
     rate = data.sampling_rate
     if rate is None:

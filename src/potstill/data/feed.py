@@ -290,7 +290,9 @@ class Feed:
             )
         if self.augment is not None:
             self.augment.check(self.samples.inputs)
-        labels = self.samples.labels
+        self._check_labels(self.samples.labels)
+
+    def _check_labels(self, labels: Tensor | None) -> None:
         if labels is not None and labels.ndim == 3:
             if self.mix is not None:
                 raise RecipeError("Pictures with boxes are not mixed; leave `mix` out.")

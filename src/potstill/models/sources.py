@@ -64,13 +64,10 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
-    if config.purpose in (DETECTION, SEQ2SEQ):
-        make = build_detector if config.purpose == DETECTION else _translation_model
-        return make(config, trust=trust).train()
+    if config.purpose in _BY_PURPOSE:
+        return _BY_PURPOSE[config.purpose](config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:
         return build_language_model(config, trust=trust).train()
-    if config.purpose == ASR:
-        return _speech_writer(config, trust=trust).train()
     if config.source in _OWN:
         return _OWN[config.source](config)
     match config.source:
@@ -168,3 +165,10 @@ def check_answer(model: nn.Module, config: ModelConfig) -> None:
 def _check_source(source: str) -> None:
     if source not in _SOURCES:
         raise ModelError(f"There is no source of models `{source}`: {nearest(source, _SOURCES)}")
+
+
+_BY_PURPOSE: Mapping[str, Callable[..., nn.Module]] = {
+    DETECTION: build_detector,
+    SEQ2SEQ: _translation_model,
+    ASR: _speech_writer,
+}

@@ -272,8 +272,8 @@ class Measuring:
 
     `prompts` is how many test prompts each language model answers, for ROUGE-L and exact match;
     `lm_eval` which tasks of the lm-evaluation-harness it is asked, if any. `pairs` are sentences
-    with people's similarities, for models of embeddings. `hop_ms` is how much sound models that hear
-    are given at a time when they are timed on a stream.
+    with people's similarities, for models of embeddings. `hop_ms` is how much sound models that
+    hear are given at a time when they are timed on a stream.
     """
 
     threads: int = 1

@@ -1,7 +1,6 @@
 """The one reading of the test data, and the figures made of it."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,20 +24,17 @@ from potstill.pipeline.calibrating import calibration_figures
 from potstill.pipeline.climbing import TOGETHER, others_of, together
 from potstill.pipeline.correcting import correction_figures
 from potstill.pipeline.early import measure_exits
-from potstill.pipeline.examining import Exam, can_write, exam_of, transcript
 from potstill.pipeline.groups import group_figures
-from potstill.pipeline.harnessing import Harnessed
-from potstill.pipeline.pairing import Paired
+from potstill.pipeline.questioning import Oral
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
-from potstill.pipeline.writing import Texts
-from potstill.runtime.files import write_text, write_with
+from potstill.runtime.files import write_with
 from potstill.train.evaluate import Answers, answers_of, score
 
 PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
-ANSWERED, TEXTS = "written.jsonl", "texts.jsonl"
 ROLES = ("teacher", "scratch", "distilled")
+_FILES = {"selected": SELECTED, "last": LAST, "best": BEST}
 SHOWN = 96  # samples kept for the report
 
 
@@ -56,61 +52,14 @@ def measure_quality(
 
 
 def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> Mapping[str, object]:
-    test = shop.feed(shop.experiment.data.test)
-    task = shop.experiment.task
-    device = shop.runtime.device
-    found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
-    exam = exam_of(shop.experiment.data, count=shop.experiment.measuring.prompts)
-    answered: dict[str, list[str]] = {}
-    harnessed, paired = Harnessed(shop, ready), Paired(shop)
-    paired.ask("teacher_0", ready.teacher.to(device))
-    if len(ready.modules) == 1:
-        harnessed.ask("teacher_0", ready.modules[0])
-    if exam is not None and len(ready.modules) == 1 and can_write(ready.modules[0]):
-        answered["teacher_0"] = exam.answers(ready.modules[0].to(device))
-    texts = Texts(shop)
-    teachers = {"selected": ready.teacher, **ready.other}
-    for which, teacher in teachers.items():
-        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
-        texts.write(which, "teacher_0", teacher)
-    e = shop.experiment
-    trained = [("scratch", e.student, e.seeds), ("distilled", e.student, e.seeds)]
-    others = others_of(e)
-    trained += [(other.role, other.model, other.seeds) for other in others]
-    lasting = {other.role for other in others if not other.has_epochs}
-    for role, model, seeds in trained:
-        for seed in seeds:
-            known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
-            for which, file in (("selected", SELECTED), ("last", LAST), ("best", BEST)):
-                if role in lasting and which != "selected":
-                    continue
-                folder = shop.models(role, seed)
-                weights = hashlib.sha256((folder / file).read_bytes()).digest()
-                if weights not in known:
-                    module = restored(model, folder, num_outputs=shop.num_outputs, file=file).to(
-                        device
-                    )
-                    known[weights] = module, answers_of(module, test, task)
-                module, found[which][f"{role}_{seed}"] = known[weights]
-                texts.write(which, f"{role}_{seed}", module)
-                if which == "selected":
-                    harnessed.ask(f"{role}_{seed}", module)
-                    paired.ask(f"{role}_{seed}", module)
-                if exam is not None and which == "selected" and can_write(module):
-                    answered[f"{role}_{seed}"] = exam.answers(module)
-    if e.chain is not None and e.chain.together:
-        for seed in e.seeds:
-            found["selected"][f"{TOGETHER}_{seed}"] = answers_of(
-                together(shop, e.chain, seed).to(device), test, task
-            )
+    oral = Oral(shop, ready)
+    found = _all_answers(shop, ready, oral)
     selected = found["selected"]
     _keep(shop, selected)
-    texts.save(shop.folder / TEXTS)
-    more = texts.scores("selected") if exam is None else _examined(shop, exam, answered)
     return {
-        "test": _metrics(shop, selected, paired.beside(harnessed.beside(more))),
-        "test_last": _metrics(shop, found["last"], texts.scores("last")),
-        "test_best": _metrics(shop, found["best"], texts.scores("best")),
+        "test": _metrics(shop, selected, oral.figures()),
+        "test_last": _metrics(shop, found["last"], oral.texts.scores("last")),
+        "test_best": _metrics(shop, found["best"], oral.texts.scores("best")),
         "calibration": _calibration(shop, selected),
         "agreement": _agreement(shop, selected),
         "agreement_gain": _agreement_gain(shop, selected),
@@ -122,6 +71,37 @@ def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> M
     }
 
 
+def _all_answers(shop: Workshop, ready: Ready, oral: Oral) -> dict[str, dict[str, Answers]]:
+    """What the selected, last and best weights of every model say about the test data."""
+    e, device = shop.experiment, shop.runtime.device
+    test, task = shop.feed(e.data.test), e.task
+    found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
+    for which, teacher in {"selected": ready.teacher, **ready.other}.items():
+        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
+        oral.teacher(which, teacher)
+    others = others_of(e)
+    trained = [("scratch", e.student, e.seeds), ("distilled", e.student, e.seeds)]
+    trained += [(other.role, other.model, other.seeds) for other in others]
+    lasting = {other.role for other in others if not other.has_epochs}
+    for role, model, seed in ((r, m, seed) for r, m, seeds in trained for seed in seeds):
+        folder, name = shop.models(role, seed), f"{role}_{seed}"
+        known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
+        for which in ("selected",) if role in lasting else tuple(found):
+            weights = hashlib.sha256((folder / _FILES[which]).read_bytes()).digest()
+            if weights not in known:
+                module = restored(
+                    model, folder, num_outputs=shop.num_outputs, file=_FILES[which]
+                ).to(device)
+                known[weights] = module, answers_of(module, test, task)
+            module, found[which][name] = known[weights]
+            oral.student(which, name, module)
+    if e.chain is not None and e.chain.together:
+        for seed in e.seeds:
+            joint = together(shop, e.chain, seed).to(device)
+            found["selected"][f"{TOGETHER}_{seed}"] = answers_of(joint, test, task)
+    return found
+
+
 def _roles(answers: Mapping[str, Answers]) -> list[str]:
     """The three of every run, then the others in the order in which they came."""
     return list(dict.fromkeys([*ROLES, *(name.rpartition("_")[0] for name in answers)]))
@@ -129,15 +109,6 @@ def _roles(answers: Mapping[str, Answers]) -> list[str]:
 
 def _of(role: str, answers: Mapping[str, Answers]) -> list[Answers]:
     return [a for name, a in answers.items() if name.rpartition("_")[0] == role]
-
-
-def _examined(
-    shop: Workshop, exam: Exam, answered: Mapping[str, list[str]]
-) -> dict[str, dict[str, float]]:
-    """The scores of what each model has written, which is kept for people to read."""
-    lines = [json.dumps(record, ensure_ascii=False) for record in transcript(exam, answered)]
-    write_text(shop.folder / ANSWERED, "".join(f"{line}\n" for line in lines))
-    return {name: exam.scores(answers) for name, answers in answered.items()}
 
 
 def _metrics(

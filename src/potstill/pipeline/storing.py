@@ -131,22 +131,22 @@ def _weighed(found: Decision, where: Path) -> Decision:
     )
 
 
+_UNSTORED = {
+    "boxes": "what detectors say at their places is not stored yet.",
+    "transcript": "sounds have as many frames as they are long; a store keeps rows of one size.",
+}
+
+
 def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
     """Why a store cannot serve this experiment at all, if so."""
     learning, needs = experiment.learning, experiment.objective.needs()
     if isinstance(teacher, GrowingTeacher) or needs.teacher_members:
         return _never_the_same(teacher)
-    if experiment.on_policy is not None:
-        return (
-            "the student writes some of the samples itself at every step, which no store holds; "
-            "leave `distill.on_policy` out."
-        )
-    if experiment.task.kind == "boxes":
-        return "what detectors say at their places is not stored yet."
-    if learning.mix is not None:
-        return "mixing makes new samples at every step, which no store holds; switch `mix` off."
-    if experiment.task.kind == "transcript":
-        return "sounds have as many frames as they are long, and a store keeps rows of one size."
+    made_anew = _made_anew(experiment)
+    if made_anew is not None:
+        return made_anew
+    if experiment.task.kind in _UNSTORED:
+        return _UNSTORED[experiment.task.kind]
     by_token = experiment.task.kind == "tokens"
     if (experiment.data.tokens is not None or by_token) and needs.teacher_layers:
         return (
@@ -175,6 +175,17 @@ def obstacle_to(experiment: Experiment, teacher: Teacher) -> str | None:
             )
     if teacher.offers().logits is LogitKind.SPARSE:
         return "the teacher's answers are kept already: it is a store, reads one, or asks a server."
+    return None
+
+
+def _made_anew(experiment: Experiment) -> str | None:
+    if experiment.on_policy is not None:
+        return (
+            "the student writes some of the samples itself at every step, which no store holds; "
+            "leave `distill.on_policy` out."
+        )
+    if experiment.learning.mix is not None:
+        return "mixing makes new samples at every step, which no store holds; switch `mix` off."
     return None
 
 

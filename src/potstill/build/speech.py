@@ -15,7 +15,8 @@ def check_speech(recipe: Recipe) -> None:
     Raises:
         RecipeError: models and data that do not go together.
     """
-    student, writes = recipe.student.model, "tokenizer" in recipe.data.options
+    student = recipe.student.model
+    writes = recipe.data.options.get("tokenizer") is not None
     if recipe.teacher.model is None:
         raise RecipeError("A teacher of `task: asr` is one model; several are not built yet.")
     sources = {recipe.teacher.model.source, student.source}

@@ -1,5 +1,6 @@
 """Models that hear: what padding, chunks and exported files do not change."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,17 @@ def _waves(count: int, length: int = 1600) -> torch.Tensor:
     return torch.randn(count, 1, length, generator=torch.Generator().manual_seed(2)) * 3000
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_stream_is_heard_as_its_windows_are(name: str, tmp_path: Path) -> None:
-    model = _model(name)
-    path = tmp_path / "streaming.onnx"
+@pytest.fixture(scope="module", params=["tc_resnet", "conformer"])
+def streamed(request, tmp_path_factory: pytest.TempPathFactory):
+    """A model, its streaming file, samples of a chunk and frames of a window."""
+    model = _model(request.param)
+    path = tmp_path_factory.mktemp("streaming") / "streaming.onnx"
     hop, frames = export_streaming(model, path, samples=1600, hop_ms=20, scale=32768.0)
+    return model, path, hop, frames
+
+
+def test_a_stream_is_heard_as_its_windows_are(streamed) -> None:
+    model, path, hop, frames = streamed
     listener = OnnxListener(path, *initial_state(model, frames))
     waves = _waves(2)[:, 0].numpy().astype(np.int16)
 
@@ -66,10 +73,8 @@ def test_a_stream_is_heard_as_its_windows_are(name: str, tmp_path: Path) -> None
     assert found["look_ahead_ms"] == 0
 
 
-def test_a_stream_begins_as_after_silence(tmp_path: Path) -> None:
-    model = _model("tc_resnet")
-    path = tmp_path / "streaming.onnx"
-    hop, frames = export_streaming(model, path, samples=1600, hop_ms=10, scale=32768.0)
+def test_a_stream_begins_as_after_silence(streamed) -> None:
+    model, path, hop, frames = streamed
     listener = OnnxListener(path, *initial_state(model, frames))
 
     said = listener.hear(np.zeros(hop, dtype=np.int16))
@@ -86,23 +91,16 @@ def test_chunks_that_are_no_whole_frames_are_refused(tmp_path: Path) -> None:
         )
 
 
-def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
-    model = _model("tc_resnet")
-    path = tmp_path / "streaming.onnx"
-    hop, frames = export_streaming(model, path, samples=1600, hop_ms=20, scale=32768.0)
+def test_a_file_that_answers_otherwise_is_refused(streamed) -> None:
+    model, path, hop, frames = streamed
     listener = OnnxListener(path, *initial_state(model, frames))
+    other = copy.deepcopy(model)
     with torch.no_grad():
-        model.body.fc.bias += 1
+        other.body.fc.bias += 1
+    waves = _waves(1)[:, 0].numpy().astype(np.int16)
 
     with pytest.raises(ExportError, match="answers otherwise"):
-        check_streaming(
-            model,
-            listener,
-            _waves(1)[:, 0].numpy().astype(np.int16),
-            hop=hop,
-            num_frames=frames,
-            scale=32768.0,
-        )
+        check_streaming(other, listener, waves, hop=hop, num_frames=frames, scale=32768.0)
 
 
 def test_the_exported_file_takes_the_wave_itself(tmp_path: Path) -> None:
@@ -124,6 +122,12 @@ def _planes(*lengths: int, longest: int) -> torch.Tensor:
         planes[row, 0, :length] = torch.randn(length, generator=generator) * 0.1
         planes[row, 1, :length] = 1
     return planes
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_model_that_hears_answers_a_window(name: str) -> None:
+    with torch.no_grad():
+        assert _model(name)(_waves(3) / 32768).shape == (3, 4)
 
 
 @pytest.mark.parametrize("name", CTC_SMALL)
@@ -154,9 +158,8 @@ def test_gradients_stop_at_the_padding() -> None:
     assert not states.grad[:, 4:].any()
 
 
-@pytest.mark.parametrize("name", CTC_SMALL)
-def test_exported_transcribers_hear_sounds_of_any_length(name: str, tmp_path: Path) -> None:
-    model = _model(name, (2, 3000))
+def test_exported_transcribers_hear_sounds_of_any_length(tmp_path: Path) -> None:
+    model = _model("ctc_conformer", (2, 3000))
     planes = _planes(2400, 1711, 700, longest=3000)
     planes[:, 0] *= 32768
 

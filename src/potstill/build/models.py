@@ -27,7 +27,6 @@ from potstill.pipeline.experiment import (
 )
 from potstill.recipe import (
     ModelSpec,
-    Options,
     Recipe,
 )
 
@@ -109,7 +108,7 @@ def config_of(
     )
 
 
-def _marked(options: Mapping[str, Json], data: DataSet) -> Options:
+def _marked(options: Mapping[str, Json], data: DataSet) -> Mapping[str, Json]:
     """Options of a model of random weights, told what pads and ends a text with this tokenizer."""
     given = options.get("config", {})
     if "model_type" not in options or data.tokens is None or not isinstance(given, dict):
@@ -117,7 +116,7 @@ def _marked(options: Mapping[str, Json], data: DataSet) -> Options:
     return {**options, "config": {**data.tokens.marks(), **given}}
 
 
-def _tuned(options: Mapping[str, Json], data: DataSet, *, model: str) -> Options:
+def _tuned(options: Mapping[str, Json], data: DataSet, *, model: str) -> Mapping[str, Json]:
     """Options of a model that hears, told the sampling rate of the data."""
     rate = data.sampling_rate
     if rate is None:

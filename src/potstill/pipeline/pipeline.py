@@ -152,7 +152,7 @@ class Pipeline:
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
         student += tuple(part for part in (e.on_policy, e.sequences) if part is not None)
-        student += (e.chain,) if e.chain is not None else ()
+        student += () if e.chain is None else (e.chain.key,)
         return shop.key(ready.teacher.fingerprint(), *student)
 
     def _rehearse(self, shop: Workshop) -> None:

@@ -229,6 +229,12 @@ class Chain:
     direct: bool = False
     together: bool = False
 
+    @property
+    def key(self) -> str:
+        """Changes whenever what is trained or measured does; part of the hash of a stage."""
+        each = [f"{k.role} {k.model.key} {k.learning} {k.objective} {k.seed}" for k in self.links]
+        return f"{each} {self.direct} {self.together}"
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def fails(monkeypatch, capsys, *words: object) -> str:
         ("teacher.train=null", ["random weights", "teacher.train"]),  # nobody to learn from
         ("teacher.model.source=sklearn", ["estimator"]),  # an estimator that does not exist
         ("student.model={source: python, name: 'os:getcwd'}", ["--trust"]),  # code
-        ("student.model={source: sklearn, name: xgboost}", ["student", "gradients"]),
+        ("student.model={source: sklearn, name: xgboost}", ["student", "decision_tree"]),
         ("seeds=[1,1]", ["seeds", "twice"]),
         ("distill", ["distill", "="]),  # no value
     ],

@@ -33,7 +33,7 @@ from .cases import logits
         ("dkd", {"beta": -1}, "at least 0"),
         ("huber", {"delta": 0}, "above 0"),
         ("squared_error", {"follow": "data"}, '"labels", "teacher"'),
-        ("hint", {"student_layer": "a"}, "needs `teacher_layer`"),
+        ("hint", {"student_layer": 3}, "give the name of a layer, a list"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "distance": "l2"}, "cosine"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "student_layout": "x"}, "tokens"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "project": 1}, "true or false"),

@@ -17,7 +17,7 @@ from potstill.losses.checks import check_choice, check_number
 from potstill.losses.rows import ONE_OF_MANY
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
-from potstill.signals import MemberLogits, Partial, Signals, Target
+from potstill.signals import LazyLogits, Logits, MemberLogits, Partial, Signals, Target
 
 
 class Weigh(StrEnum):
@@ -70,7 +70,7 @@ class MembersKD(ArithmeticTerm):
 
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over rows, and their number."""
-        if not teacher.members or student.logits is None:
+        if not teacher.members or not isinstance(student.logits, Logits | LazyLogits):
             raise HandshakeError(
                 f"`{self.name}` needs the answers of several teachers and got none; give an "
                 "ensemble that is asked live (`store: off`), or use `kd`."

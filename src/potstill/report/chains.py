@@ -12,7 +12,7 @@ ACCURACY = "accuracy"
 
 def chain_rows(results: Results) -> list[tuple[str, ...]]:
     """A line for each link of a chain, from the teacher to the student."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for link in results.chain:
         model, score = results.models.get(link.role, ModelResult()), results.score(link.role)
         said = wording.score(score.mean, metric=results.primary)

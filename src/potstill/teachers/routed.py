@@ -105,7 +105,7 @@ class Routed(Teacher):
         if chosen_B.shape != (len(batch),) or not bool(known.all()):
             raise HandshakeError(
                 f"A sample names its teacher by a number from 0 to {len(self._teachers) - 1}; the "
-                f"route gave {chosen_B.unique().tolist()} for {len(batch)} samples."
+                f"route gave {sorted(set(chosen_B.tolist()))} for {len(batch)} samples."
             )
         return chosen_B
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, final
 
 from torch import nn
 
@@ -92,4 +92,4 @@ class MeanTeacher(GrowingTeacher):
 
     def load(self, state: State) -> None:
         """The average, as it was."""
-        self._ready.load(cast("State", state))
+        self._ready.load(state)

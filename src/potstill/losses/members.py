@@ -70,14 +70,13 @@ class MembersKD(ArithmeticTerm):
 
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over rows, and their number."""
-        logits = student.logits
-        if not teacher.members or not isinstance(logits, Logits | LazyLogits):
+        if not teacher.members or not isinstance(student.logits, Logits | LazyLogits):
             raise HandshakeError(
                 f"`{self.name}` needs the answers of several teachers and got none; give an "
                 "ensemble that is asked live (`store: off`), or use `kd`."
             )
         mask_N = target.mask(labels=False)
-        student_NC = keep_rows(upcast(logits.dense()), mask_N)
+        student_NC = keep_rows(upcast(student.logits.dense()), mask_N)
         weights_KN = self._weights(teacher.members, target, mask_N)
         losses_N = student_NC.new_zeros(len(student_NC))
         for member, weight_N in zip(teacher.members, weights_KN, strict=True):

@@ -34,7 +34,12 @@ QUICK = {
 ASSISTANT = {
     **QUICK,
     "chain": {
-        "assistants": [{"model": {"name": "mlp", "hidden": [16]}, "distill": {"epochs": 3}}],
+        "assistants": [
+            {
+                "model": {"name": "mlp", "hidden": [16]},
+                "distill": {"epochs": 3, "checkpoint_seconds": 0},
+            }
+        ],
         "direct": True,
         "together": True,
     },

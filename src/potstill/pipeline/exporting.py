@@ -29,6 +29,7 @@ from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
 
 PARITY_ROWS = 256
+PARITY_PICTURES = 32  # of detectors, which take large ones
 TIMED_ROWS = 64
 REOPENED_ROWS = 8
 
@@ -97,7 +98,7 @@ def _write(
         return _write_pretrained(shop, modules, folder)
     if "onnx" not in shop.experiment.export:
         return {}, {}
-    data = shop.experiment.data
+    data, boxes = shop.experiment.data, shop.experiment.task.kind == "boxes"
     if data.tokens is not None:
         data.tokens.save(folder / "tokenizer")
     written: dict[str, Path] = {}
@@ -119,7 +120,7 @@ def _write(
             parity[role] = check_parity(
                 module,
                 path,
-                _raw(shop, PARITY_ROWS),
+                _raw(shop, PARITY_PICTURES if boxes else PARITY_ROWS),
                 normalise=normalise,
                 kind=shop.experiment.task.kind,
             )

@@ -20,6 +20,7 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
     [
         "docs/quickstart.md",
         "docs/python.md",
+        "docs/detection.md",
         "docs/speed.md",
         "docs/tables.md",
         "docs/store.md",

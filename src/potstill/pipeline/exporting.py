@@ -32,6 +32,7 @@ from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
 
 PARITY_ROWS = 256
+PARITY_PICTURES = 32  # of detectors, which take large ones
 TIMED_ROWS = 64
 REOPENED_ROWS = 8
 
@@ -103,7 +104,7 @@ def _write(
         return {}, {}
     if shop.experiment.task.kind == "transcript":
         return write_transcribers(shop, modules, folder)
-    data = shop.experiment.data
+    data, boxes = shop.experiment.data, shop.experiment.task.kind == "boxes"
     if data.tokens is not None:
         data.tokens.save(folder / "tokenizer")
     if data.table is not None:
@@ -127,7 +128,7 @@ def _write(
             parity[role] = check_parity(
                 module,
                 path,
-                _raw(shop, PARITY_ROWS),
+                _raw(shop, PARITY_PICTURES if boxes else PARITY_ROWS),
                 normalise=normalise,
                 kind=shop.experiment.task.kind,
             )

@@ -119,7 +119,8 @@ class Workshop:
         )
 
     def _batch_size(self) -> int:
-        if self.experiment.task.kind == "tokens":  # as many as a step of training holds in memory
+        if self.experiment.task.kind in ("tokens", "boxes"):
+            # as many as a step of training holds in memory
             settings = self.experiment.learning.settings
             return max(1, settings.batch_size // settings.accumulate)
         if self.experiment.data.normalise.masked:

@@ -24,6 +24,7 @@ from potstill.data.ops import (
     Scale,
     Shift,
 )
+from potstill.data.wave_ops import WAVE_OPS
 from potstill.errors import RecipeError
 
 IMAGE_OPS = [
@@ -286,8 +287,9 @@ def test_recipes_name_ops_and_their_strengths():
 
 
 def test_the_catalogue_lists_every_op():
-    assert set(CATALOGUE.values()) == set(Op.__subclasses__())
-    for name, kind in CATALOGUE.items():
+    listed = {**CATALOGUE, **WAVE_OPS}
+    assert set(listed.values()) == set(Op.__subclasses__())
+    for name, kind in listed.items():
         assert Augment.parse([name]).ops == (kind(),)
 
 

@@ -44,6 +44,7 @@ def model_card(results: Tree, role: str) -> str:
             if results.get("task") == "seq2seq"
             else "AutoModelForCausalLM",
         ),
+        _rules(model),
         _origin(results, models, role),
         _figures(results, model),
         _verdict(results, role),
@@ -67,6 +68,15 @@ def _heading(results: Tree, model: Tree, role: str) -> str:
         f"In the run `{run}` this is {about}. {description}".strip(),
     ]
     return "\n".join(lines)
+
+
+def _rules(model: Tree) -> str:
+    """A tree or a list of rules in its own words."""
+    lines = _tree(model, "rules").get("lines")
+    if not isinstance(lines, Sequence) or not lines:
+        return ""
+    said = "\n".join(str(line) for line in lines)
+    return f"## What it says\n\n```text\n{said}\n```"
 
 
 def _use(model: Tree, *, texts: bool, auto: str) -> str:

@@ -80,6 +80,7 @@ def test_the_report_shows_classes_and_rules(finished) -> None:
     text = (folder / "report.md").read_text()
     line = run.results["models"]["distilled"]["rules"]["lines"][0].split("  →")[0]
 
+    assert line in (folder / "models/distilled/README.md").read_text()
     assert 'id="each-class"' in page
     assert 'id="rules"' in page
     assert "| Class | Model | Sensitivity |" in text

@@ -87,16 +87,17 @@ def _share(value: object) -> object:
     return {"share": value} if isinstance(value, int | float) else value
 
 
+_DataSource = Literal["audio", "builtin", "coco", "hf", "npz", "pairs", "python", "text", "voc"]
+
+
 class DataSpec(_Open):
     """Where samples come from; further keys are options of the source (path, columns, …)."""
 
-    source: Literal["audio", "builtin", "coco", "hf", "npz", "pairs", "python", "text", "voc"] = (
-        Field(
-            description="audio: sounds. builtin: shipped with scikit-learn. coco, voc: pictures with "
-            "boxes. hf: hub, csv, json, parquet, imagefolder. npz: arrays. pairs: texts and what is to "
-            "be written for them. python: a function of yours (needs --trust). text: plain text files, "
-            "for language models."
-        )
+    source: _DataSource = Field(
+        description="audio: sounds. builtin: shipped with scikit-learn. coco, voc: pictures with "
+        "boxes. hf: hub, csv, json, parquet, imagefolder. npz: arrays. pairs: texts and what is to "
+        "be written for them. python: a function of yours (needs --trust). text: plain text files, "
+        "for language models."
     )
     validation: float | int = Field(
         0.1, description="Share (or number) of training samples kept for selection."

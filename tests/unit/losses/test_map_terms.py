@@ -73,7 +73,6 @@ MAPS = [((B, D, SIDE, SIDE), (B, D, SIDE, SIDE)), ((B, D, SIDE, SIDE), (B, E, 4,
         (L.FactorTransfer("a", "b"), oracles.factors_2018),
         (L.SimKD("a", "b"), lambda s, t: ((s - t) ** 2).sum() / t.numel()),
     ],
-    ids=repr,
     ids=lambda value: repr(value) if isinstance(value, L.ArithmeticTerm) else "oracle",
 )
 def test_value_and_gradient_are_the_papers(term: Term, oracle, mine, theirs) -> None:

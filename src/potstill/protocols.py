@@ -67,6 +67,21 @@ class Offers:
     layers: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class SeenLayer:
+    """What was seen of a layer while its model ran.
+
+    Args:
+        name: as taps take it.
+        shape: of its output, samples first.
+        ran: how many layers with weights had run when it ended, those inside it included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    ran: int
+
+
 class Teacher(ABC):
     """A source of signals. A store, an ensemble, an estimator and a server are teachers too.
 
@@ -84,6 +99,14 @@ class Teacher(ABC):
     @abstractmethod
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """The teacher's signals for a batch, without gradient; `features` has `layers`."""
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """Its layers in the order in which they end, for those who pair layers; empty if unknown.
+
+        Args:
+            batch: a few samples are enough.
+        """
+        return ()
 
     @property
     def reads_raw(self) -> bool:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill.features.layout import Layout, features_first
-from potstill.features.matcher import Matcher, averaged, spread
+from potstill.features.matcher import Matcher, averaged_down, spread
 
 
 class Projector(Matcher):
@@ -55,7 +55,7 @@ class Projector(Matcher):
         self._described = self._describe(student, teacher)
         if not self._maps:
             return
-        weight_ED, bias_E = _initial(num_student, num_teacher, seed=seed)
+        weight_ED, bias_E = initial_weights(num_student, num_teacher, seed=seed)
         self.weight = nn.Parameter(weight_ED.to(student.device))
         self.bias = nn.Parameter(bias_E.to(student.device))
 
@@ -70,7 +70,7 @@ class Projector(Matcher):
         if self.is_identity:
             return student, teacher
         positions = teacher.shape[2:]
-        student = averaged(student, positions)
+        student = averaged_down(student, positions)
         if self._maps:
             student = _linear(student, self.weight, self.bias)
         return spread(student, positions), teacher
@@ -91,7 +91,8 @@ class Projector(Matcher):
         return f"{start} → {end}: {', '.join(steps) or 'rearranged'}"
 
 
-def _initial(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, Tensor]:
+def initial_weights(num_student: int, num_teacher: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Weight `[E, D]` and bias `[E]` of a linear map, drawn under a seed."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(num_student)
     weight_ED = torch.empty(num_teacher, num_student).uniform_(-bound, bound, generator=generator)

@@ -18,7 +18,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
     Names are those of the model itself, also when it is wrapped for several devices or compiled.
     """
-    return tuple(name for name, _ in _unwrapped(model).named_modules() if name)
+    return tuple(name for name, _ in unwrapped(model).named_modules() if name)
 
 
 def known_layers(model: nn.Module) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def known_layers(model: nn.Module) -> tuple[str, ...]:
 
     See `potstill.features.blocks` for these.
     """
-    return (*layer_names(model), *part_names(_unwrapped(model)))
+    return (*layer_names(model), *part_names(unwrapped(model)))
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tens
     Raises:
         ModelError: the model has no such layer, or a layer gives no tensor.
     """
-    inner = _unwrapped(model)
+    inner = unwrapped(model)
     modules = dict(inner.named_modules())
     parts = {name: find_part(inner, name) for name in names if name not in modules}
     plain = [name for name in names if parts.get(name) is None]
@@ -67,7 +67,7 @@ def tapped(model: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tens
 
 def _keep(features: dict[str, Tensor], name: str) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-        tensor = _first_tensor(output)
+        tensor = first_tensor(output)
         if tensor is None:
             raise ModelError(
                 f"The layer `{name}` gives a {type(output).__name__} without a tensor in it; "
@@ -93,7 +93,8 @@ def _gather(
     return hook
 
 
-def _first_tensor(output: object) -> Tensor | None:
+def first_tensor(output: object) -> Tensor | None:
+    """The first tensor in what a module gives, if there is one."""
     if isinstance(output, Tensor):
         return output
     inside: Sequence[object] = ()
@@ -103,7 +104,7 @@ def _first_tensor(output: object) -> Tensor | None:
         inside = output
     elif is_dataclass(output):
         inside = [getattr(output, field.name) for field in fields(output)]
-    return next((found for part in inside if (found := _first_tensor(part)) is not None), None)
+    return next((found for part in inside if (found := first_tensor(part)) is not None), None)
 
 
 def _check_names(names: Sequence[str], known: list[str], model: str) -> None:
@@ -121,7 +122,8 @@ def _check_names(names: Sequence[str], known: list[str], model: str) -> None:
         )
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, out of the wrappers of devices and compilers."""
     while True:
         inner = dict(model.named_children())
         if len(inner) != 1 or not _WRAPPERS.issuperset(inner):

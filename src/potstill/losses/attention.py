@@ -14,7 +14,7 @@ from potstill.errors import HandshakeError
 from potstill.functional.attention import attention_kl, attention_squared_error
 from potstill.functional.reductions import keep_rows, sum_rows
 from potstill.losses.blocks import BlockTerm
-from potstill.losses.features import feature_of
+from potstill.losses.layers import feature_of
 from potstill.protocols import Needs
 from potstill.signals import Partial, Signals, Target
 

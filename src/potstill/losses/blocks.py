@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Self, final
 
 from potstill.errors import HandshakeError, RecipeError
+from potstill.features.pairing import AUTO
 from potstill.features.projectors import Projector
 from potstill.losses.checks import check_choice, check_flag
-from potstill.losses.features import Distance, Hint, feature_of
+from potstill.losses.features import Distance, Hint
+from potstill.losses.layers import feature_of
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
 from potstill.signals import Partial, Signals, Target
@@ -34,6 +36,9 @@ class BlockTerm(ArithmeticTerm):
     teacher_layer: str = field(default=LAST, kw_only=True)
 
     def __post_init__(self) -> None:
+        for side in ("student_layer", "teacher_layer"):
+            if getattr(self, side) == AUTO:  # blocks are paired by depth as it is
+                object.__setattr__(self, side, LAST)
         if isinstance(self.layers, bool) or not isinstance(self.layers, int) or self.layers < 1:
             raise RecipeError(
                 f"`{type(self).__name__}` got layers={self.layers!r}; give the number of pairs of "
@@ -94,8 +99,8 @@ class HiddenStates(BlockTerm):
         """All pairs of layers."""
         hints = self._hints()
         return Needs(
-            student_layers=tuple(hint.student_layer for hint in hints),
-            teacher_layers=tuple(hint.teacher_layer for hint in hints),
+            student_layers=tuple(mine for hint in hints for mine, _ in hint.pairs()),
+            teacher_layers=tuple(theirs for hint in hints for _, theirs in hint.pairs()),
         )
 
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
@@ -114,10 +119,11 @@ class HiddenStates(BlockTerm):
         """
         widths = {
             (
-                feature_of(self, student, hint.student_layer, of="student").shape[-1],
-                feature_of(self, teacher, hint.teacher_layer, of="teacher").shape[-1],
+                feature_of(self, student, mine, of="student").shape[-1],
+                feature_of(self, teacher, theirs, of="teacher").shape[-1],
             )
             for hint in self._hints()
+            for mine, theirs in hint.pairs()
         }
         if len(widths) > 1:
             listed = ", ".join(f"{mine} → {theirs}" for mine, theirs in sorted(widths))
@@ -126,7 +132,7 @@ class HiddenStates(BlockTerm):
                 f"{listed}; give the odd pair a `hint` of its own."
             )
         bound = replace(self)
-        made = self._hints()[-1].bind(student, teacher).projector
+        (made,) = self._hints()[-1].bind(student, teacher).projectors
         object.__setattr__(bound, "projector", made)
         return bound
 
@@ -145,5 +151,5 @@ class HiddenStates(BlockTerm):
         )
         if self.projector is not None:
             for hint in hints:
-                object.__setattr__(hint, "projector", self.projector)
+                object.__setattr__(hint, "projectors", (self.projector,))
         return hints

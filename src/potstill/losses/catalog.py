@@ -10,6 +10,7 @@ from potstill.losses.attention import AttentionKL, AttentionMSE
 from potstill.losses.binary import BinaryKD, BinaryProbabilityMSE
 from potstill.losses.blocks import HiddenStates
 from potstill.losses.boundaries import ActivationBoundaries
+from potstill.losses.contrastive import CRD, QueueSimilarity
 from potstill.losses.correlation import DIST
 from potstill.losses.cross import ULD, CrossTokenizerKD
 from potstill.losses.decoupled import DKD, NKD
@@ -17,18 +18,28 @@ from potstill.losses.embedding import Contrastive, EmbeddingCosine, EmbeddingMSE
 from potstill.losses.exits import OFA, OFAExits
 from potstill.losses.factors import FactorTransfer
 from potstill.losses.features import Hint
+from potstill.losses.flow import FSP
 from potstill.losses.hard import HardKD
 from potstill.losses.labels import BinaryCrossEntropy, CrossEntropy
 from potstill.losses.maps import CWD, MGD, PKD
 from potstill.losses.matching import LogitMSE, ProbabilityMSE
 from potstill.losses.mixed import AdaptiveKL, AlphaBeta
 from potstill.losses.regression import Huber, SquaredError
+from potstill.losses.relational import (
+    PKT,
+    CorrelationCongruence,
+    RkdAngle,
+    RkdDistance,
+    SimilarityPreserving,
+)
 from potstill.losses.relations import Relations
 from potstill.losses.reused import SimKD
 from potstill.losses.review import Review
 from potstill.losses.sampled import MiniLLM, SampledReverseKL
 from potstill.losses.skewed import SkewKL, SkewReverseKL, TotalVariation
 from potstill.losses.soft import JSD, KD, WTTM, ReverseKL
+from potstill.losses.srd import SRD
+from potstill.losses.statistics import NST, AttentionTransfer
 from potstill.losses.term import ArithmeticTerm
 from potstill.losses.tokens import ViTKD
 from potstill.losses.variational import VID
@@ -73,6 +84,17 @@ TERMS: Mapping[str, type[ArithmeticTerm]] = MappingProxyType(
         "hard_kd": HardKD,
         "ofa": OFA,
         "ofa_exits": OFAExits,
+        "attention_transfer": AttentionTransfer,
+        "fsp": FSP,
+        "nst": NST,
+        "similarity_preserving": SimilarityPreserving,
+        "correlation_congruence": CorrelationCongruence,
+        "rkd_distance": RkdDistance,
+        "rkd_angle": RkdAngle,
+        "pkt": PKT,
+        "crd": CRD,
+        "queue_similarity": QueueSimilarity,
+        "srd": SRD,
         "hidden_states": HiddenStates,
         "attention_kl": AttentionKL,
         "attention_mse": AttentionMSE,

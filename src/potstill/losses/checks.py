@@ -38,6 +38,15 @@ def check_number(
     )
 
 
+def check_whole(owner: object, name: str, value: object, *, at_least: int) -> None:
+    """Raise `RecipeError` unless the option is a whole number of at least so much."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise RecipeError(
+            f"`{type(owner).__name__}` got {name}={value!r}; give a whole number of {at_least} or "
+            "more."
+        )
+
+
 def check_flag(owner: object, name: str, value: object) -> None:
     """Raise `RecipeError` unless the option is true or false."""
     if not isinstance(value, bool):

@@ -15,7 +15,7 @@ from potstill.features.layout import Layout
 from potstill.functional.divergences import is_target
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
 from potstill.losses.checks import check_choice, check_flag, check_number
-from potstill.losses.features import feature_of
+from potstill.losses.layers import feature_of
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs

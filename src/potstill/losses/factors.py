@@ -4,6 +4,7 @@ Shapes: B samples, F features of a factor.
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -15,8 +16,9 @@ from potstill.features.factors import Factors
 from potstill.features.matcher import Matcher
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
-from potstill.losses.features import FeatureTerm, check_projects, feature_of
+from potstill.losses.features import FeatureTerm, check_projects
 from potstill.losses.kept import sum_kept
+from potstill.losses.layers import feature_of
 from potstill.signals import Signals, Target
 
 
@@ -40,8 +42,9 @@ class FactorTransfer(FeatureTerm):
     Example: `CrossEntropy() + FactorTransfer("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: true; the translator always learns.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -70,7 +73,7 @@ class FactorTransfer(FeatureTerm):
                 "whole number."
             )
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`: translator and paraphraser."""
         return Factors(
             student,
@@ -78,7 +81,7 @@ class FactorTransfer(FeatureTerm):
             rate=self.rate,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
 
     def rehearsals(self) -> int:
@@ -87,9 +90,13 @@ class FactorTransfer(FeatureTerm):
 
     def rehearse(self, taught: Iterable[Signals]) -> None:
         """The paraphraser learns to say again what the teacher's layer says."""
-        assert isinstance(self.projector, Factors), "`bind` made it"
-        features = (feature_of(self, each, self.teacher_layer, of="teacher") for each in taught)
-        self.projector.rehearse(features, lr=self.paraphraser_lr)
+        names = [theirs for _, theirs in self.pairs()]
+        learning = [each for each in self.projectors if isinstance(each, Factors)]
+        with ExitStack() as lessons:
+            learn = [lessons.enter_context(e.rehearsing(lr=self.paraphraser_lr)) for e in learning]
+            for signals in taught:
+                for each, name in zip(learn, names, strict=True):
+                    each(feature_of(self, signals, name, of="teacher"))
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a sum over the elements of a factor; padding is part of neither factor."""

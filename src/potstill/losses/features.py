@@ -3,60 +3,52 @@
 Shapes: B samples, D features of the teacher's layer, then its positions if it has any.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from potstill.errors import HandshakeError, RecipeError
-from potstill.features.layout import Layout
 from potstill.features.matcher import Matcher
 from potstill.features.projectors import Projector
 from potstill.functional.distances import cosine_similarity, squared_error
-from potstill.functional.reductions import keep_rows, sum_rows
+from potstill.functional.reductions import keep_rows
 from potstill.losses.checks import check_choice, check_flag
-from potstill.losses.term import ArithmeticTerm
-from potstill.protocols import Needs
+from potstill.losses.layers import LayerTerm, total_of
 from potstill.signals import Partial, Signals, Target
 
 
 @dataclass(frozen=True, repr=False)
-class FeatureTerm(ArithmeticTerm):
-    """A distance between the outputs of two layers, made comparable by a projector.
+class FeatureTerm(LayerTerm):
+    """A distance between the outputs of pairs of layers, each made comparable by a projector.
 
     A subclass writes `sample_losses`, a mean over positions that is zero where the features are
-    equal; the padding of texts is then left out of it (`Target.positions`). Rows follow
-    `Target.valid` when there is one row a sample; where samples have several (`Target.samples`),
-    each counts as often as it has rows, or by their weights.
+    equal; the padding of texts is then left out of it (`Target.positions`). The term is the sum
+    over pairs. Rows follow `Target.valid` when there is one row a sample; where samples have
+    several (`Target.samples`), each counts as often as it has rows, or by their weights.
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
-        project: make a learnable projector where the shapes differ; without it they must be equal.
+        student_layer: name of a module of the student, several of them in order, or "auto".
+        teacher_layer: as many of the teacher, or "auto". What is given finds its partner.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
-        seed: of the projector's initial weights.
+        project: make a learnable projector where the shapes differ; without it they must be equal.
+        seed: of the projectors' initial weights.
     """
 
-    student_layer: str
-    teacher_layer: str
     project: bool = field(default=True, kw_only=True)
-    student_layout: Layout | str | None = field(default=None, kw_only=True)
-    teacher_layout: Layout | str | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
-    projector: Matcher | None = field(default=None, init=False, repr=False, compare=False)
+    projectors: tuple[Matcher, ...] = field(default=(), init=False, repr=False, compare=False)
 
     always_bound: ClassVar[bool] = False
     """Parts of its own learn between equal shapes too, so that it cannot do without `bind`."""
 
     def __post_init__(self) -> None:
+        LayerTerm.__post_init__(self)
         check_flag(self, "project", self.project)
-        for side in ("student_layout", "teacher_layout"):
-            layout = getattr(self, side)
-            if layout is not None:
-                object.__setattr__(self, side, check_choice(self, side, layout, Layout))
 
     def sample_losses(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of each sample, `[B]`; a subclass gives this, or `losses`.
@@ -67,30 +59,44 @@ class FeatureTerm(ArithmeticTerm):
         """
         raise NotImplementedError(f"`{self.name}` says neither `sample_losses` nor `losses`")
 
-    def needs(self) -> Needs:
-        """The two layers."""
-        return Needs(student_layers=(self.student_layer,), teacher_layers=(self.teacher_layer,))
-
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
-        """The sum over samples, and how many rows count."""
-        student_feature = feature_of(self, student, self.student_layer, of="student")
-        teacher_feature = feature_of(self, teacher, self.teacher_layer, of="teacher").detach()
+        """The sum over pairs and samples, and how many rows count."""
+        self.check_named()
         count = self.count(target)
-        mask_B = target.mask(labels=False) if len(student_feature) == target.num_rows else None
-        projector = self._projector(student_feature, teacher_feature)
-        kept = keep_rows(student_feature, mask_B), keep_rows(teacher_feature, mask_B)
-        losses_B = self.losses(*self.matched(projector, *kept, target), target, projector)
-        return over_rows(losses_B, target, count)
+        totals = [
+            self._total(student, teacher, target, count, number)
+            for number in range(len(self.pairs()))
+        ]
+        total = totals[0]
+        for each in totals[1:]:
+            total = total + each
+        return Partial(total, count)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
-        """What brings the two features together; for terms with more than a projector to learn."""
+    def _total(
+        self, student: Signals, teacher: Signals, target: Target, count: Tensor | int, number: int
+    ) -> Tensor:
+        mine, theirs = self.features(student, teacher, number)
+        mask_B = target.mask(labels=False) if len(mine) == target.num_rows else None
+        projector = self._projector(mine, theirs, number)
+        kept = keep_rows(mine, mask_B), keep_rows(theirs, mask_B)
+        losses_B = self.losses(*self.matched(projector, *kept, target), target, projector)
+        return total_of(losses_B, target, mask_B, count)
+
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
+        """What brings a pair of features together; for terms with more than a projector to learn.
+
+        Args:
+            student: the student's feature for one batch.
+            teacher: the teacher's feature for the same batch.
+            seed: of the pair.
+        """
         return Projector(
             student,
             teacher,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
 
     def matched(
@@ -106,43 +112,55 @@ class FeatureTerm(ArithmeticTerm):
 
     @final
     def bind(self, student: Signals, teacher: Signals) -> Self:
-        """A copy with its own projector for these two features.
+        """A copy with its own projectors for these features.
 
         Raises:
-            HandshakeError: a layer is missing or the two shapes cannot be brought together.
+            HandshakeError: a layer is missing or two shapes cannot be brought together.
         """
+        self.check_named()
         bound = replace(self)
-        projector = self._new_projector(
-            feature_of(self, student, self.student_layer, of="student"),
-            feature_of(self, teacher, self.teacher_layer, of="teacher"),
+        projectors = tuple(
+            self._new_projector(*self.features(student, teacher, number), number)
+            for number in range(len(self.pairs()))
         )
-        object.__setattr__(bound, "projector", projector)
+        object.__setattr__(bound, "projectors", projectors)
         return bound
 
-    @final
-    def parts(self) -> Matcher | None:
-        """The projector, once bound and where it has anything to learn."""
-        if self.projector is None or not any(True for _ in self.projector.parameters()):
-            return None
-        return self.projector
+    @property
+    def projector(self) -> Matcher | None:
+        """The projector of the first pair, once bound."""
+        return self.projectors[0] if self.projectors else None
 
-    def _projector(self, student: Tensor, teacher: Tensor) -> Matcher:
-        if self.projector is not None:
-            return self.projector
+    def parts(self) -> nn.Module | None:
+        """The projectors that have anything to learn, once bound."""
+        learning = [each for each in self.projectors if any(True for _ in each.parameters())]
+        if len(self.projectors) == 1:
+            return learning[0] if learning else None
+        return nn.ModuleList(learning) if learning else None
+
+    def describe(self, student: Signals, teacher: Signals) -> Iterator[str]:
+        """As in `LayerTerm`, with the projectors once bound."""
+        for (mine, theirs), projector in zip(self.pairs(), self.projectors, strict=False):
+            yield f"{mine} → {theirs}: {projector.describe()}"
+
+    def _projector(self, student: Tensor, teacher: Tensor, number: int) -> Matcher:
+        if self.projectors:
+            return self.projectors[number]
         if student.shape != teacher.shape or self.always_bound:
             raise HandshakeError(
                 f"`{self.name}` has no projector yet from {list(student.shape)} to "
                 f"{list(teacher.shape)}; call `objective.bind(student, teacher)` with one batch."
             )
-        return self._new_projector(student, teacher)
+        return self._new_projector(student, teacher, number)
 
-    def _new_projector(self, student: Tensor, teacher: Tensor) -> Matcher:
-        projector = self.matcher(student, teacher)
+    def _new_projector(self, student: Tensor, teacher: Tensor, number: int) -> Matcher:
+        projector = self.matcher(student, teacher, seed=self.seed + number)
         if not self.project and not projector.is_identity:
+            mine, theirs = self.pairs()[number]
             raise HandshakeError(
                 f"`{self.name}` without projector needs equal shapes, got {list(student.shape)} "
-                f"from `{self.student_layer}` and {list(teacher.shape)} from "
-                f"`{self.teacher_layer}`; leave `project=False` out."
+                f"from `{mine}` and {list(teacher.shape)} from "
+                f"`{theirs}`; leave `project=False` out."
             )
         return projector
 
@@ -157,10 +175,10 @@ class Distance(StrEnum):
 @final
 @dataclass(frozen=True, repr=False)
 class Hint(FeatureTerm):
-    r"""A layer of the student follows a layer of the teacher through a learnable projector.
+    r"""Layers of the student follow layers of the teacher through learnable projectors.
 
     Formula: $\mathrm{mean}\,(P(f_s) - f_t)^2$ over all elements of a sample, or with "cosine"
-        $1 - \cos(P(f_s), f_t)$ over features, mean over positions.
+        $1 - \cos(P(f_s), f_t)$ over features, mean over positions; summed over pairs of layers.
     Shapes: maps `[B, D, H, W]`, signals `[B, D, L]`, tokens `[B, T, D]` or vectors `[B, D]`, in any
         combination; see `potstill.features.projectors.Projector`.
     Paper: Romero et al. 2014, arXiv:1412.6550.
@@ -169,8 +187,9 @@ class Hint(FeatureTerm):
     Example: `KD(temperature=4) + CrossEntropy() + 50 * Hint("layer2", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: make a learnable projector where the shapes differ.
         student_layout: "map", "map_last", "signal", "tokens" or "vector"; by default from the axes.
         teacher_layout: the same for the teacher.
@@ -211,28 +230,3 @@ def check_projects(term: FeatureTerm) -> None:
         raise RecipeError(
             f"`{type(term).__name__}` got project=False and always learns; leave `project` out."
         )
-
-
-def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:
-    """The sum of samples' losses over the rows that count.
-
-    Samples with several rows count once for each; where samples and rows have nothing to do with
-    each other, every row counts the mean.
-    """
-    if target.samples is not None:
-        rows_B = torch.bincount(target.samples, target.weights, minlength=len(losses_B))
-        return Partial((losses_B * rows_B.to(losses_B.dtype)).sum(), count)
-    if len(losses_B) == target.num_rows:
-        return Partial(sum_rows(losses_B, target.mask(labels=False)), count)
-    return Partial(losses_B.mean() * count, count)
-
-
-def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:
-    """A layer's output; `HandshakeError` if the model was not asked for it."""
-    if layer not in signals.features:
-        listed = ", ".join(f"`{name}`" for name in signals.features) or "no layer at all"
-        raise HandshakeError(
-            f"`{term.name}` needs the {of}'s layer `{layer}` and got {listed}; "
-            "name a layer that the model has."
-        )
-    return signals.features[layer]

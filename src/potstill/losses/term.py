@@ -70,7 +70,7 @@ def weighted(term: Term, weight: float = 1) -> Objective:
 
 
 def _is_shown(option: Field[Any], value: object) -> bool:
-    if option.default is MISSING or option.name in _ALWAYS_SHOWN:
+    if option.default is MISSING or not option.kw_only or option.name in _ALWAYS_SHOWN:
         return True
     return bool(value != option.default)
 

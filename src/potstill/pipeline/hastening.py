@@ -60,6 +60,10 @@ class Hastening:
         if auto and able and texts:
             note(f"speed: {self.usual.name}, because batches of texts differ in length")
 
+    def learn_from(self, objective: Objective) -> None:
+        """Take another objective of the experiment, whose layers have been named."""
+        self._experiment = replace(self._experiment, objective=objective)
+
     def summary(self) -> list[dict[str, object]]:
         """For `results.json`: who runs how, and how much faster."""
         return [choice.summary() for choices in self._kept.values() for choice in choices]

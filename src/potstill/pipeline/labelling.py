@@ -12,6 +12,7 @@ from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
 from potstill.pipeline.asking import ask_ahead
 from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.layers import with_layers
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.storing import (
@@ -151,7 +152,9 @@ def label_experiment(
                 "This recipe's teacher is behind a server, whose answers are no store; "
                 "`potstill.api.ask_recipe` asks for them, as `potstill label` does."
             )
-        experiment = shop.experiment = with_texts(shop, ready)
+        shop.experiment = with_texts(shop, ready)
+        feed = labelling_feed(shop.experiment, teacher, device=shop.runtime.device)
+        experiment = with_layers(shop, teacher, feed.batch(0, 0))
         obstacle = obstacle_to(experiment, teacher)
         if obstacle is not None:
             raise RecipeError(f"This recipe's teacher cannot be stored: {obstacle}")

@@ -30,7 +30,7 @@ from potstill.report import write_report
 from potstill.runtime.environment import describe_environment
 from potstill.runtime.files import write_json, write_text
 from potstill.train.evaluate import answers_of, score
-from potstill.train.handshake import shake_hands
+from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.pace import Pace
 from potstill.train.progress import Progress
 from potstill.train.replaced import undrawn
@@ -126,16 +126,21 @@ class Pipeline:
         self._shake(shop, self._scratch_objective(), None)
 
     def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
-        """The whole handshake, teacher and projectors included, before the students train."""
-        self._shake(shop, self._experiment.objective, teacher)
+        """The whole handshake, teacher and projectors included, before the students train.
 
-    def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> None:
+        From here on the objective has names where its layers were `auto`, so that stores keep the
+        right ones and stages depend on them.
+        """
+        agreed = self._shake(shop, self._experiment.objective, teacher)
+        self._experiment = shop.settle(agreed)
+
+    def _shake(self, shop: Workshop, objective: Objective, teacher: Teacher | None) -> Agreement:
         e = self._experiment
         raw = teacher is not None and teacher.reads_raw
         feed = e.learning.feed(e.data.train, e.data, seed=0, device=shop.runtime.device, raw=raw)
         student = e.student.make(0).to(shop.runtime.device)
         batch = feed.batch(0, 0) if e.on_policy is None else undrawn(feed.batch(0, 0))
-        shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
+        return shake_hands(student, teacher, objective=objective, task=e.task, batch=batch)
 
     def _scratch_objective(self) -> Objective:
         return objective_of(self._experiment.task.default_objective())

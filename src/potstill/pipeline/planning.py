@@ -97,11 +97,10 @@ def make_plan(experiment: Experiment) -> Plan:
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
     mine = (experiment.student, experiment.learning)
-    pairing = (
-        _distiller(experiment, runtime, mine, experiment.objective, teacher)
-        .prepare(_feed(experiment, experiment.learning, teacher).batch(0, 0))
-        .pairing
+    agreed = _distiller(experiment, runtime, mine, experiment.objective, teacher).prepare(
+        _feed(experiment, experiment.learning, teacher).batch(0, 0)
     )
+    experiment = replace(experiment, objective=agreed.named)
     for role, objective, source in (
         ("scratch", plain, None),
         ("distilled", experiment.objective, teacher),
@@ -125,7 +124,7 @@ def make_plan(experiment: Experiment) -> Plan:
             "test": len(data.test),
         },
         objective=repr(experiment.objective),
-        pairing=pairing,
+        pairing=agreed.pairing,
         models=tuple(models),
         trainings=tuple(trainings),
         store=store,

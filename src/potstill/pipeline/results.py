@@ -31,6 +31,7 @@ def gather(
         "models": models,
         "verdict": _verdict(shop, models, measured),
         "objective": repr(experiment.objective),
+        "pairing": list(shop.pairing),
         "store": shop.store,
         "data": {
             "kind": str(data.kind),

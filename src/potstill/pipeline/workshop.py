@@ -1,6 +1,7 @@
 """What all stages of a run share: the experiment, the folder, the ledger, the runtime."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -12,6 +13,7 @@ from potstill.pipeline.hastening import Hastening
 from potstill.pipeline.ledger import Ledger
 from potstill.runtime.fabric import Runtime
 from potstill.runtime.tracking import make_loggers
+from potstill.train.handshake import Agreement
 from potstill.train.progress import Progress
 
 EVALUATION_BATCH = 1000
@@ -71,6 +73,7 @@ class Workshop:
         self.stages: list[str] = []
         self.warnings: list[str] = list(experiment.data.notes)
         self.store: Mapping[str, object] | None = None  # what was decided about it, and why
+        self.pairing: tuple[str, ...] = ()  # which layers are compared, and how
 
     def key(self, *parts: object) -> list[str]:
         """What every stage's hash begins with, and the parts that are its own."""
@@ -86,6 +89,13 @@ class Workshop:
         made_with = [str(vars(e.task))] if vars(e.task) else []  # options of the task
         found = (*common, *made_with, self.runtime.device.type, *parts)
         return [str(part) for part in found]
+
+    def settle(self, agreement: Agreement) -> Experiment:
+        """The experiment with names where layers were `auto`, from now on that of all stages."""
+        self.pairing = agreement.pairing
+        self.hastening.learn_from(agreement.named)
+        self.experiment = replace(self.experiment, objective=agreement.named)
+        return self.experiment
 
     def run(
         self, stage: str, *, depends_on: Iterable[str], files: Iterable[Path], work: object

@@ -133,6 +133,7 @@ def _disagreements(run: RunFolder, answers: Answers) -> str:
 def _run(run: RunFolder, results: Results) -> str:
     lines = [f"Run it again:\n\n```sh\n{results.command}\n```"] if results.command else []
     facts = [f"objective `{results.objective}`"] if results.objective else []
+    facts += [f"layers `{line}`" for line in results.pairing]
     if results.data.name:
         sizes = ", ".join(
             f"{n:,} {part}"

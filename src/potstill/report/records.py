@@ -139,6 +139,7 @@ class Results(_Record):
     verdict: Verdict | None = None
     data: DataFacts = DataFacts()
     objective: Text = ""
+    pairing: tuple[str, ...] = ()
     command: Text = ""
     created: Text = ""
     warnings: tuple[str, ...] = ()

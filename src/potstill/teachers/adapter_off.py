@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from potstill.features.taps import layer_names
-from potstill.protocols import LogitKind, Offers, Task, Teacher
+from potstill.features.tracing import traced
+from potstill.protocols import LogitKind, Offers, SeenLayer, Task, Teacher
 from potstill.runtime.modes import evaluating
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest, module_digest
@@ -49,3 +50,9 @@ class AdapterOffTeacher(Teacher):
         """What the base model says, in eval mode and without gradient."""
         with torch.no_grad(), evaluating(self._student), self._off(self._student):
             return self._task.forward(self._student, batch, layers=layers)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """Every module that runs and gives a tensor."""
+        with traced(self._student) as seen:
+            self.signals(batch)
+        return tuple(seen)

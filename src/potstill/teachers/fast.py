@@ -8,7 +8,7 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
-from potstill.protocols import Offers, Task, Teacher
+from potstill.protocols import Offers, SeenLayer, Task, Teacher
 from potstill.runtime.fast import (
     EXACT,
     Bounds,
@@ -61,6 +61,10 @@ class FastTeacher(Teacher):
     def fingerprint(self) -> str:
         """The exact teacher's and the way."""
         return digest([self.exact.fingerprint(), self.way])
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """As the exact teacher."""
+        return self.exact.trace(batch)
 
     @property
     def reads_raw(self) -> bool:

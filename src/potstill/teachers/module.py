@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from potstill.features.taps import known_layers
-from potstill.protocols import LogitKind, Offers, Task, Teacher
+from potstill.features.tracing import traced
+from potstill.protocols import LogitKind, Offers, SeenLayer, Task, Teacher
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest, module_digest
 
@@ -49,6 +50,12 @@ class ModuleTeacher(Teacher):
         # no_grad and not inference_mode: losses keep the teacher's tensors for their backward pass
         with torch.no_grad():
             return self._task.forward(self.model, batch, layers=layers)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """Every module that runs and gives a tensor."""
+        with traced(self.model) as seen:
+            self.signals(batch)
+        return tuple(seen)
 
     def to(self, device: torch.device) -> Self:
         """Move the module."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from potstill.errors import HandshakeError
 from potstill.functional.similarity import principal_directions
-from potstill.protocols import Offers, Teacher
+from potstill.protocols import Offers, SeenLayer, Teacher
 from potstill.signals import Batch, Logits, Signals
 from potstill.teachers.fingerprints import digest
 
@@ -40,6 +40,10 @@ class Reduced(Teacher):
         whole_BE = _embeddings(said)
         reduced_BD = whole_BE.float() @ self.directions_ED.to(whole_BE.device)
         return Signals(logits=Logits(reduced_BD), features=said.features)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """As the other teacher."""
+        return self.teacher.trace(batch)
 
     @property
     def reads_raw(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Self, final
 import torch
 
 from potstill.errors import HandshakeError
-from potstill.protocols import Offers, Teacher
+from potstill.protocols import Offers, SeenLayer, Teacher
 from potstill.signals import Batch, Logits, Signals
 from potstill.teachers.fingerprints import digest
 
@@ -53,6 +53,10 @@ class Relabelled(Teacher):
     def fingerprint(self) -> str:
         """The teacher's and the map's."""
         return digest([self._teacher.fingerprint(), str(self._map.tolist())])
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """As the other teacher."""
+        return self._teacher.trace(batch)
 
     @property
     def reads_raw(self) -> bool:

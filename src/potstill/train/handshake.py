@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from potstill.errors import HandshakeError, PotstillError
@@ -13,14 +12,23 @@ from potstill.losses import DivergenceTerm, Objective
 from potstill.losses.divergence import wrong_for
 from potstill.protocols import LogitKind, Needs, Offers, Task, Teacher
 from potstill.signals import Batch, Signals, SparseLogits
+from potstill.train.dry_run import dry_run
+from potstill.train.layers import describe_pairs, objective_with_layers
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The outcome of a handshake: the objective with its projectors made, and how they pair."""
+    """The outcome of a handshake.
+
+    Args:
+        objective: with its projectors made.
+        pairing: a line for each pair of layers, and other things worth knowing.
+        named: the objective as it was given, but with names where layers were `auto`.
+    """
 
     objective: Objective
     pairing: tuple[str, ...]
+    named: Objective
 
 
 def shake_hands(
@@ -45,20 +53,22 @@ def shake_hands(
     Raises:
         HandshakeError: listing every problem found, each with its way out.
     """
+    objective = objective_with_layers(objective, student, teacher, task=task, batch=batch)
     problems = list(_on_paper(student, teacher, objective, task, batch))
     if problems:  # what is wrong on paper would fail in the dry run too, less clearly
         problems += _widths(student, teacher, task, batch)
         raise HandshakeError(
             "\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)])
         )
-    said, taught = _dry_run(student, teacher, objective.needs(), task, batch)
+    said, taught = dry_run(student, teacher, objective.needs(), task, batch)
     problems = list(_in_shapes(said, taught, objective, task, batch))
     if problems:
         raise HandshakeError(
             "\n".join(["This cannot be trained:", *(f"  - {p}" for p in problems)])
         )
     bound = objective.bind(said, taught)
-    return Agreement(objective=bound, pairing=(*_pairing(bound), *_cut(bound, pieces)))
+    lines = (*describe_pairs(bound, said, taught), *_cut(bound, pieces))
+    return Agreement(objective=bound, pairing=lines, named=objective)
 
 
 def _on_paper(
@@ -139,45 +149,10 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f" (did you mean {', '.join(repr(c) for c in close)}?)" if close else ""
 
 
-def _dry_run(
-    student: nn.Module, teacher: Teacher | None, needs: Needs, task: Task, batch: Batch
-) -> tuple[Signals, Signals]:
-    training = [m for m in student.modules() if m.training]
-    student.eval()  # batch norm must not see the dry batch
-    try:
-        with torch.no_grad():
-            said = task.forward(student, batch, layers=needs.student_layers)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        if isinstance(error, PotstillError):
-            raise
-        raise HandshakeError(
-            f"The student cannot run on inputs {tuple(batch.inputs.shape[1:])}: "
-            f"{str(error).splitlines()[0]}. Check the model's input size."
-        ) from error
-    finally:
-        for module in training:
-            module.training = True
-    return said, _taught(teacher, needs, batch)
-
-
-def _taught(teacher: Teacher | None, needs: Needs, batch: Batch) -> Signals:
-    if teacher is None:
-        return Signals()
-    try:
-        return teacher.signals(batch, layers=needs.teacher_layers)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        if isinstance(error, PotstillError):
-            raise
-        raise HandshakeError(
-            f"The teacher cannot run on inputs {tuple(batch.inputs.shape[1:])}: "
-            f"{str(error).splitlines()[0]}. Check that it was made for such data."
-        ) from error
-
-
 def _widths(student: nn.Module, teacher: Teacher | None, task: Task, batch: Batch) -> list[str]:
     """What the class counts say, when there are other problems already."""
     try:
-        said, taught = _dry_run(student, teacher, Needs(), task, batch)
+        said, taught = dry_run(student, teacher, Needs(), task, batch)
     except PotstillError as error:
         return [str(error)]
     return list(_class_counts(said, taught, task, batch))
@@ -228,16 +203,6 @@ def _kept_classes(objective: Objective, kept: SparseLogits) -> Iterator[str]:
         problem = wrong_for(term, kept) if isinstance(term, DivergenceTerm) else None
         if problem is not None:
             yield f"{term.name}: {problem}"
-
-
-def _pairing(objective: Objective) -> Iterator[str]:
-    for weighted in objective:
-        describe = getattr(weighted.term.parts(), "describe", None)
-        if describe is not None:
-            needs = weighted.term.needs()
-            names = zip(needs.student_layers, needs.teacher_layers, strict=False)
-            pairs = ", ".join(f"{s} → {t}" for s, t in names) or ", ".join(needs.student_layers)
-            yield f"{weighted.term.name}: {pairs}: {describe()}"
 
 
 def _cut(objective: Objective, pieces: int) -> Iterator[str]:

@@ -212,9 +212,9 @@ def test_several_pairs_add_up_and_share_a_projector() -> None:
     total = term(student, teacher, target()).total
 
     one = L.Hint(names[0], names[0]).bind(student, teacher)
-    object.__setattr__(one, "projector", term.projector)
+    object.__setattr__(one, "projectors", (term.projector,))
     other = L.Hint(names[1], names[1]).bind(student, teacher)
-    object.__setattr__(other, "projector", term.projector)
+    object.__setattr__(other, "projectors", (term.projector,))
     both = one(student, teacher, target()).total + other(student, teacher, target()).total
     torch.testing.assert_close(total, both)
     assert [p.shape for p in term.parts().parameters()] == [(6, 4), (6,)]

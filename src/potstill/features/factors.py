@@ -3,7 +3,8 @@
 Shapes: B samples, E features of the teacher, F = rate · E of a factor, positions behind them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -67,28 +68,34 @@ class Factors(Mapped):
         with torch.no_grad():
             return student, upcast(self.paraphraser(teacher))
 
-    def rehearse(self, teachers: Iterable[Tensor], *, lr: float) -> float | None:
-        """Teach the paraphraser to say again what it read; the last loss.
+    @contextmanager
+    def rehearsing(self, *, lr: float) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Within, what is given learns from a batch of the teacher's feature and gives its loss.
+
+        The paraphraser learns to say again what it read; afterwards it is frozen again.
 
         Args:
-            teachers: the teacher's feature, batch by batch.
             lr: of Adam.
         """
         learnt = [*self.paraphraser.parameters(), *self.decoder.parameters()]
         optimizer = torch.optim.Adam(learnt, lr=lr)
-        loss = None
-        for parameter in learnt:
-            parameter.requires_grad_(True)
-        for teacher in teachers:
+
+        def learn(teacher: Tensor) -> Tensor:
             read = self._read(teacher.detach())
             with torch.enable_grad():
-                loss = (self.decoder(self.paraphraser(read)) - read).square().mean()
+                loss: Tensor = (self.decoder(self.paraphraser(read)) - read).square().mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            return loss.detach()
+
         for parameter in learnt:
-            parameter.requires_grad_(False).grad = None
-        return None if loss is None else float(loss.detach())
+            parameter.requires_grad_(True)
+        try:
+            yield learn
+        finally:
+            for parameter in learnt:
+                parameter.requires_grad_(False).grad = None
 
     def _read(self, teacher: Tensor) -> Tensor:
         """The teacher's feature as it meets the student's: with the same positions."""

@@ -10,7 +10,7 @@ from typing import final
 from torch import Tensor, nn
 
 from potstill.features.layout import Layout, as_grid, features_first, layout_of
-from potstill.features.matcher import Matcher, averaged, spread
+from potstill.features.matcher import Matcher, averaged_down, spread
 from potstill.runtime.seeds import seeded
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -63,7 +63,7 @@ class Mapped(Matcher):
             student, teacher, student_layout=student_layout, teacher_layout=teacher_layout
         )
         mine, theirs = self.arranged(student, teacher)
-        inner = averaged(mine[:1], theirs.shape[2:])
+        inner = averaged_down(mine[:1], theirs.shape[2:])
         self.width, self.rank = int(theirs.shape[1]), theirs.ndim - 2
         with seeded(seed):
             made = make(int(inner.shape[1]), self.width, inner.ndim - 2)
@@ -77,7 +77,7 @@ class Mapped(Matcher):
         """As in `Matcher`."""
         student, teacher = self.arranged(student, teacher)
         positions = teacher.shape[2:]
-        return spread(self.network(averaged(student, positions)), positions), teacher
+        return spread(self.network(averaged_down(student, positions)), positions), teacher
 
     def describe(self) -> str:
         """One line."""
@@ -133,7 +133,7 @@ class Pooled(Matcher):
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """As in `Matcher`."""
         student, teacher = self.arranged(student, teacher)
-        return averaged(student, teacher.shape[2:]), averaged(teacher, student.shape[2:])
+        return averaged_down(student, teacher.shape[2:]), averaged_down(teacher, student.shape[2:])
 
     def describe(self) -> str:
         """One line."""

@@ -66,7 +66,7 @@ class Matcher(nn.Module, ABC):
         )
 
 
-def averaged(feature: Tensor, positions: Size) -> Tensor:
+def averaged_down(feature: Tensor, positions: Size) -> Tensor:
     """The feature's grid, averaged down along the axes where it is the larger one."""
     grid = feature.shape[2:]
     if not positions:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill.features.layout import Layout, features_first
-from potstill.features.matcher import Matcher, averaged, spread
+from potstill.features.matcher import Matcher, averaged_down, spread
 
 
 class Projector(Matcher):
@@ -70,7 +70,7 @@ class Projector(Matcher):
         if self.is_identity:
             return student, teacher
         positions = teacher.shape[2:]
-        student = averaged(student, positions)
+        student = averaged_down(student, positions)
         if self._maps:
             student = _linear(student, self.weight, self.bias)
         return spread(student, positions), teacher

@@ -34,8 +34,9 @@ class ActivationBoundaries(FeatureTerm):
     Example: `CrossEntropy() + 0.003 * ActivationBoundaries("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: make the learnable connector r where the shapes differ.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -51,9 +52,9 @@ class ActivationBoundaries(FeatureTerm):
         FeatureTerm.__post_init__(self)
         check_number(self, "margin", self.margin, above=0)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`: the connector, where it is needed."""
-        plain = FeatureTerm.matcher(self, student, teacher)
+        plain = FeatureTerm.matcher(self, student, teacher, seed=seed)
         if plain.is_identity:
             return plain
         return Mapped(
@@ -62,7 +63,7 @@ class ActivationBoundaries(FeatureTerm):
             _connector,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:

@@ -4,6 +4,7 @@ Shapes: B samples, F features of a factor.
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -41,8 +42,9 @@ class FactorTransfer(FeatureTerm):
     Example: `CrossEntropy() + FactorTransfer("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: true; the translator always learns.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -65,18 +67,13 @@ class FactorTransfer(FeatureTerm):
         check_number(self, "rate", self.rate, above=0)
         check_number(self, "paraphraser_epochs", self.paraphraser_epochs, at_least=0)
         check_number(self, "paraphraser_lr", self.paraphraser_lr, above=0)
-        if len(self.pairs()) > 1:
-            raise RecipeError(
-                "`FactorTransfer` takes one pair of layers, whose paraphraser learns beforehand; "
-                "give a term for each pair."
-            )
         if not isinstance(self.paraphraser_epochs, int):
             raise RecipeError(
                 f"`FactorTransfer` got paraphraser_epochs={self.paraphraser_epochs!r}; give a "
                 "whole number."
             )
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`: translator and paraphraser."""
         return Factors(
             student,
@@ -84,7 +81,7 @@ class FactorTransfer(FeatureTerm):
             rate=self.rate,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
 
     def rehearsals(self) -> int:
@@ -93,10 +90,13 @@ class FactorTransfer(FeatureTerm):
 
     def rehearse(self, taught: Iterable[Signals]) -> None:
         """The paraphraser learns to say again what the teacher's layer says."""
-        assert isinstance(self.projector, Factors), "`bind` made it"
-        teacher_layer = self.pairs()[0][1]
-        features = (feature_of(self, each, teacher_layer, of="teacher") for each in taught)
-        self.projector.rehearse(features, lr=self.paraphraser_lr)
+        names = [theirs for _, theirs in self.pairs()]
+        learning = [each for each in self.projectors if isinstance(each, Factors)]
+        with ExitStack() as lessons:
+            learn = [lessons.enter_context(e.rehearsing(lr=self.paraphraser_lr)) for e in learning]
+            for signals in taught:
+                for each, name in zip(learn, names, strict=True):
+                    each(feature_of(self, signals, name, of="teacher"))
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a sum over the elements of a factor; padding is part of neither factor."""

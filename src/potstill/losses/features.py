@@ -64,24 +64,39 @@ class FeatureTerm(LayerTerm):
         """The sum over pairs and samples, and how many rows count."""
         self.check_named()
         count = self.count(target)
-        totals = [each._total(student, teacher, target, count) for each in self.one_by_one()]
-        return Partial(sum(totals[1:], start=totals[0]), count)
+        totals = [
+            self._total(student, teacher, target, count, number)
+            for number in range(len(self.pairs()))
+        ]
+        total = totals[0]
+        for each in totals[1:]:
+            total = total + each
+        return Partial(total, count)
 
-    def one_by_one(self) -> tuple[Self, ...]:
-        """The term of each pair of layers by itself, with its matcher once bound."""
-        pairs = self.pairs()
-        if len(pairs) == 1:
-            return (self,)
-        return tuple(self._alone(number) for number in range(len(pairs)))
+    def _total(
+        self, student: Signals, teacher: Signals, target: Target, count: Tensor | int, number: int
+    ) -> Tensor:
+        mine, theirs = self.features(student, teacher, number)
+        mask_B = target.mask(labels=False) if len(mine) == target.num_rows else None
+        projector = self._projector(mine, theirs, number)
+        kept = keep_rows(mine, mask_B), keep_rows(theirs, mask_B)
+        losses_B = self.losses(*self.matched(projector, *kept, target), target, projector)
+        return total_of(losses_B, target, mask_B, count)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
-        """What brings the two features together; for terms with more than a projector to learn."""
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
+        """What brings a pair of features together; for terms with more than a projector to learn.
+
+        Args:
+            student: the student's feature for one batch.
+            teacher: the teacher's feature for the same batch.
+            seed: of the pair.
+        """
         return Projector(
             student,
             teacher,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
 
     def matched(
@@ -104,8 +119,11 @@ class FeatureTerm(LayerTerm):
         """
         self.check_named()
         bound = replace(self)
-        made = (each._made(*each.features(student, teacher, 0)) for each in self.one_by_one())
-        object.__setattr__(bound, "projectors", tuple(made))
+        projectors = tuple(
+            self._new_projector(*self.features(student, teacher, number), number)
+            for number in range(len(self.pairs()))
+        )
+        object.__setattr__(bound, "projectors", projectors)
         return bound
 
     @property
@@ -125,36 +143,20 @@ class FeatureTerm(LayerTerm):
         for (mine, theirs), projector in zip(self.pairs(), self.projectors, strict=False):
             yield f"{mine} → {theirs}: {projector.describe()}"
 
-    def _alone(self, number: int) -> Self:
-        mine, theirs = self.pairs()[number]
-        one = replace(self, student_layer=mine, teacher_layer=theirs, seed=self.seed + number)
-        object.__setattr__(one, "projectors", self.projectors[number : number + 1])
-        return one
-
-    def _total(
-        self, student: Signals, teacher: Signals, target: Target, count: Tensor | int
-    ) -> Tensor:
-        mine, theirs = self.features(student, teacher, 0)
-        mask_B = target.mask(labels=False) if len(mine) == target.num_rows else None
-        matcher = self._matcher(mine, theirs)
-        kept = keep_rows(mine, mask_B), keep_rows(theirs, mask_B)
-        losses_B = self.losses(*self.matched(matcher, *kept, target), target, matcher)
-        return over_rows(losses_B, target, count).total
-
-    def _matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def _projector(self, student: Tensor, teacher: Tensor, number: int) -> Matcher:
         if self.projectors:
-            return self.projectors[0]
+            return self.projectors[number]
         if student.shape != teacher.shape or self.always_bound:
             raise HandshakeError(
                 f"`{self.name}` has no projector yet from {list(student.shape)} to "
                 f"{list(teacher.shape)}; call `objective.bind(student, teacher)` with one batch."
             )
-        return self._made(student, teacher)
+        return self._new_projector(student, teacher, number)
 
-    def _made(self, student: Tensor, teacher: Tensor) -> Matcher:
-        projector = self.matcher(student, teacher)
+    def _new_projector(self, student: Tensor, teacher: Tensor, number: int) -> Matcher:
+        projector = self.matcher(student, teacher, seed=self.seed + number)
         if not self.project and not projector.is_identity:
-            mine, theirs = self.pairs()[0]
+            mine, theirs = self.pairs()[number]
             raise HandshakeError(
                 f"`{self.name}` without projector needs equal shapes, got {list(student.shape)} "
                 f"from `{mine}` and {list(teacher.shape)} from "
@@ -228,12 +230,3 @@ def check_projects(term: FeatureTerm) -> None:
         raise RecipeError(
             f"`{type(term).__name__}` got project=False and always learns; leave `project` out."
         )
-
-
-def over_rows(losses_B: Tensor, target: Target, count: Tensor | int) -> Partial:
-    """The sum of samples' losses over the rows that count.
-
-    Samples with several rows count once for each; where samples and rows have nothing to do with
-    each other, every row counts the mean.
-    """
-    return Partial(total_of(losses_B, target, target.mask(labels=False), count), count)

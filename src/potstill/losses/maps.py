@@ -24,24 +24,24 @@ from potstill.signals import Target
 
 
 @dataclass(frozen=True, repr=False)
-class _MapTerm(FeatureTerm):
+class _PlaceTerm(FeatureTerm):
     """A term that maps features linearly only where their numbers differ."""
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`."""
         return Projector(
             student,
             teacher,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
             keep_width=True,
         )
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class PKD(_MapTerm):
+class PKD(_PlaceTerm):
     r"""Correlate with the teacher's map, channel by channel, whatever its scale.
 
     Formula: $\frac{1}{2}\,\mathrm{mean}\,(\hat s - \hat t)^2 = \mathrm{mean}_d\,(1 - \rho_d)$, hats
@@ -55,8 +55,9 @@ class PKD(_MapTerm):
     Example: `CrossEntropy() + 6 * PKD("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: make a learnable linear map where the numbers of features differ.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -72,7 +73,7 @@ class PKD(_MapTerm):
 
 @final
 @dataclass(frozen=True, repr=False)
-class CWD(_MapTerm):
+class CWD(_PlaceTerm):
     r"""Attend to the same places as the teacher, in each channel.
 
     Formula: $\frac{T^2}{D}\sum_d \mathrm{KL}(\phi(t_d / T) \,\|\, \phi(s_d / T))$, φ the softmax
@@ -85,8 +86,9 @@ class CWD(_MapTerm):
     Example: `CrossEntropy() + 10 * CWD("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: make a learnable linear map where the numbers of features differ.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -100,13 +102,13 @@ class CWD(_MapTerm):
         FeatureTerm.__post_init__(self)
         check_number(self, "temperature", self.temperature, above=0)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`; refuses layers without positions."""
-        made = _MapTerm.matcher(self, student, teacher)
+        made = _PlaceTerm.matcher(self, student, teacher, seed=seed)
         if made.arranged(student, teacher)[1].shape[2:].numel() < 2:
             raise HandshakeError(
-                f"`cwd` compares positions, and the teacher's `{self.teacher_layer}` gives "
-                f"{list(teacher.shape)}, which has none; choose a layer before the pooling."
+                f"`cwd` compares positions, and the teacher's layer gives {list(teacher.shape)}, "
+                "which has none; choose a layer before the pooling."
             )
         return made
 
@@ -125,7 +127,7 @@ class MaskedBy(StrEnum):
 
 @final
 @dataclass(frozen=True, repr=False)
-class MGD(_MapTerm):
+class MGD(_PlaceTerm):
     r"""Fill in the teacher's whole map from a part of the student's.
 
     Formula: $\sum (t - G(m \odot P(s)))^2$ over all elements of a sample; m leaves a share of the
@@ -141,8 +143,9 @@ class MGD(_MapTerm):
     Example: `CrossEntropy() + 7e-5 * MGD("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: make a learnable linear map where the numbers of features differ.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -166,14 +169,14 @@ class MGD(_MapTerm):
         """The two layers, and something to draw from."""
         return replace(FeatureTerm.needs(self), chance=True)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`: a projector and the convolutions that fill in."""
         made = Masked(
             student,
             teacher,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
         made.is_identity = student.shape == teacher.shape
         return made

@@ -30,7 +30,7 @@ class SimKD(FeatureTerm):
 
     Args:
         student_layer: name of a module of the student, `transfer`.
-        teacher_layer: name of a module of the teacher.
+        teacher_layer: name of a module of the teacher, or "auto": the partner of the student's.
         project: true or false; nothing is projected here.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -42,7 +42,7 @@ class SimKD(FeatureTerm):
         """The key of the log."""
         return "simkd"
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`; refuses other numbers of features."""
         made = Pooled(
             student,
@@ -54,9 +54,9 @@ class SimKD(FeatureTerm):
         mine, theirs = made.arranged(student, teacher)
         if mine.shape[1] != theirs.shape[1]:
             raise HandshakeError(
-                f"`simkd` needs as many features on both sides, and `{self.student_layer}` has "
-                f"{mine.shape[1]}, `{self.teacher_layer}` {theirs.shape[1]}. Give the student "
-                "`head: teacher` and compare its layer `transfer` with what the teacher pools."
+                f"`simkd` needs as many features on both sides; the student's layer has "
+                f"{mine.shape[1]}, the teacher's {theirs.shape[1]}. Give the student `head: "
+                "teacher` and compare its layer `transfer` with what the teacher pools."
             )
         return made
 

@@ -35,11 +35,11 @@ class Review(LayersTerm):
     Requires: a teacher whose layers can be read; those of the paper are before their ReLU, with the
         pooled vector as the last. No labels.
     Related: `Hint` compares pairs of layers apart.
-    Example: `CrossEntropy() + Review(("layer1", "layer2"), ("layer1", "layer2"))`
+    Example: `CrossEntropy() + Review()`
 
     Args:
-        student_layers: names of modules of the student, from shallow to deep.
-        teacher_layers: names of modules of the teacher, as many, in the same order.
+        student_layer: names of modules of the student, from shallow to deep; or "auto".
+        teacher_layer: as many of the teacher, in the same order; or "auto".
         student_layout: how to read the student's features; by default from their number of axes.
         teacher_layout: how to read the teacher's features.
         seed: of the initial weights.

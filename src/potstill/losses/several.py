@@ -1,83 +1,55 @@
-"""Terms on several layers at once, with parts that learn along.
+"""Terms on several pairs of layers together, with a module that learns from all of them.
 
 Shapes: B samples.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, final
 
 from torch import Tensor, nn
 
 from potstill.errors import HandshakeError, RecipeError
-from potstill.features.layout import Layout
-from potstill.features.pairing import AUTO, Trace, Wanted, paired
+from potstill.features.pairing import Wanted
 from potstill.functional.reductions import keep_rows
-from potstill.losses.checks import check_choice
-from potstill.losses.features import over_rows
-from potstill.losses.layers import feature_of
-from potstill.losses.term import ArithmeticTerm
-from potstill.protocols import Needs
+from potstill.losses.layers import LayerTerm, total_of
+from potstill.runtime.seeds import seeded
 from potstill.signals import Partial, Signals, Target
 
 Features = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, repr=False)
-class LayersTerm(ArithmeticTerm):
-    """A comparison of several layers of the student with several of the teacher.
+class LayersTerm(LayerTerm):
+    """A comparison of several layers of the student with as many of the teacher, all at once.
 
     A subclass makes the module that learns (`network`) and gives `sample_losses`. Rows follow
     `Target.valid` as in `FeatureTerm`.
 
     Args:
-        student_layers: names of modules of the student, from shallow to deep, or "auto".
-        teacher_layers: names of modules of the teacher, as many, in the same order, or "auto".
+        student_layer: names of modules of the student from shallow to deep, or "auto": the ends of
+            its stages.
+        teacher_layer: as many of the teacher, or "auto".
         student_layout: how to read the student's features; by default from their number of axes.
         teacher_layout: how to read the teacher's features.
         seed: of the initial weights.
     """
 
-    student_layers: tuple[str, ...] = (AUTO,)
-    teacher_layers: tuple[str, ...] = (AUTO,)
-    student_layout: Layout | str | None = field(default=None, kw_only=True)
-    teacher_layout: Layout | str | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     module: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
 
     wanted: ClassVar[Wanted] = Wanted.STAGES
-    """Which layers `auto` means."""
-
     least: ClassVar[int] = 1
-    """The smallest number of layers that the term makes sense for."""
+    """The smallest number of pairs that the term makes sense for."""
 
     def __post_init__(self) -> None:
-        for side in ("student", "teacher"):
-            object.__setattr__(self, f"{side}_layers", self._names(f"{side}_layers"))
-            layout = getattr(self, f"{side}_layout")
-            if layout is not None:
-                chosen = check_choice(self, f"{side}_layout", layout, Layout)
-                object.__setattr__(self, f"{side}_layout", chosen)
-        if not self.is_open:
-            self._check_numbers()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether layers are still to be chosen."""
-        return (AUTO,) in (self.student_layers, self.teacher_layers)
-
-    def named(self, student: Trace, teacher: Trace) -> Self:
-        """As in `LayerTerm`."""
-        pairs = paired(
-            replace(student, layout=self.student_layout),
-            replace(teacher, layout=self.teacher_layout),
-            wanted=self.wanted,
-            student_layers=None if self.student_layers == (AUTO,) else self.student_layers,
-            teacher_layers=None if self.teacher_layers == (AUTO,) else self.teacher_layers,
-        )
-        mine, theirs = tuple(m for m, _ in pairs), tuple(t for _, t in pairs)
-        return replace(self, student_layers=mine, teacher_layers=theirs)
+        LayerTerm.__post_init__(self)
+        if not self.is_open and len(self.pairs()) < self.least:
+            raise RecipeError(
+                f"`{type(self).__name__}` got {len(self.pairs())} pair of layers; give "
+                f"{self.least} or more of each model, from shallow to deep."
+            )
 
     @abstractmethod
     def network(self, student: Features, teacher: Features) -> nn.Module:
@@ -91,21 +63,16 @@ class LayersTerm(ArithmeticTerm):
     def sample_losses(self, student: Features, teacher: Features, target: Target) -> Tensor:
         """The loss of each sample, `[B]`; the teacher's features are constant."""
 
-    def needs(self) -> Needs:
-        """All layers; none while they are to be chosen."""
-        if self.is_open:
-            return Needs()
-        return Needs(student_layers=self.student_layers, teacher_layers=self.teacher_layers)
-
     @final
     def __call__(self, student: Signals, teacher: Signals, target: Target) -> Partial:
         """The sum over samples, and how many rows count."""
+        self.check_named()
         if self.module is None:
             raise HandshakeError(
                 f"`{self.name}` has nothing that learns yet; call `objective.bind(student, "
                 "teacher)` with one batch."
             )
-        mine, theirs = self._features(student, teacher)
+        mine, theirs = self._all(student, teacher)
         one_row_each = len(mine[0]) == target.num_rows
         mask_B = target.mask(labels=False) if one_row_each else None
         losses_B = self.sample_losses(
@@ -113,7 +80,8 @@ class LayersTerm(ArithmeticTerm):
             tuple(keep_rows(each, mask_B) for each in theirs),
             target,
         )
-        return over_rows(losses_B, target, self.count(target))
+        count = self.count(target)
+        return Partial(total_of(losses_B, target, mask_B, count), count)
 
     @final
     def bind(self, student: Signals, teacher: Signals) -> Self:
@@ -122,10 +90,9 @@ class LayersTerm(ArithmeticTerm):
         Raises:
             HandshakeError: a layer is missing, or the shapes do not suit.
         """
-        from potstill.runtime.seeds import seeded
-
+        self.check_named()
         bound = replace(self)
-        mine, theirs = self._features(student, teacher)
+        mine, theirs = self._all(student, teacher)
         with seeded(self.seed):
             made = self.network(mine, theirs)
         object.__setattr__(bound, "module", made.to(mine[0].device))
@@ -136,24 +103,13 @@ class LayersTerm(ArithmeticTerm):
         """What learns, once bound."""
         return self.module
 
-    def _features(self, student: Signals, teacher: Signals) -> tuple[Features, Features]:
-        mine = (feature_of(self, student, name, of="student") for name in self.student_layers)
-        theirs = (feature_of(self, teacher, name, of="teacher") for name in self.teacher_layers)
-        return tuple(mine), tuple(each.detach() for each in theirs)
+    def describe(self, student: Signals, teacher: Signals) -> Iterator[str]:
+        """As in `LayerTerm`, in one line."""
+        describe = getattr(self.module, "describe", None)
+        if describe is not None:
+            pairs = ", ".join(f"{mine} → {theirs}" for mine, theirs in self.pairs())
+            yield f"{pairs}: {describe()}"
 
-    def _names(self, side: str) -> tuple[str, ...]:
-        given: object = getattr(self, side)
-        names = (given,) if isinstance(given, str) else given
-        if isinstance(names, Sequence) and all(isinstance(name, str) for name in names):
-            return tuple(str(name) for name in names)
-        raise RecipeError(
-            f"`{type(self).__name__}` got {side}={given!r}; give a list of names of layers."
-        )
-
-    def _check_numbers(self) -> None:
-        mine, theirs = len(self.student_layers), len(self.teacher_layers)
-        if mine != theirs or mine < self.least:
-            raise RecipeError(
-                f"`{type(self).__name__}` got {mine} layers of the student and {theirs} of the "
-                f"teacher; give as many of both, from shallow to deep, {self.least} or more."
-            )
+    def _all(self, student: Signals, teacher: Signals) -> tuple[Features, Features]:
+        pairs = [self.features(student, teacher, n) for n in range(len(self.pairs()))]
+        return tuple(mine for mine, _ in pairs), tuple(theirs for _, theirs in pairs)

@@ -20,7 +20,7 @@ from potstill.features.layout import (
     layout_of,
     on_common_positions,
 )
-from potstill.features.matcher import averaged
+from potstill.features.matcher import averaged_down
 from potstill.features.pairing import Wanted
 from potstill.functional.reductions import keep_rows, upcast
 from potstill.functional.similarity import unit
@@ -93,7 +93,7 @@ class MapTerm(LayerTerm):
             student_layout=layout_of(student.shape, given=self.student_layout),
             teacher_layout=layout_of(teacher.shape, given=self.teacher_layout),
         )
-        return averaged(mine, theirs.shape[2:]), averaged(theirs, mine.shape[2:])
+        return averaged_down(mine, theirs.shape[2:]), averaged_down(theirs, mine.shape[2:])
 
     def _counting(
         self, feature: Tensor, layout: Layout | str | None, target: Target, mask_B: Tensor | None

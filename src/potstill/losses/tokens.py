@@ -3,7 +3,7 @@
 Shapes: B samples, D features, H by W patches.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import torch
@@ -56,8 +56,8 @@ class ViTKD(LayersTerm):
     Example: `ViTKD(("blocks.0", "blocks.1", "blocks.11"), ("blocks.0", "blocks.1", "blocks.11"))`
 
     Args:
-        student_layers: names of modules of the student; the last one is generated from.
-        teacher_layers: names of modules of the teacher, as many; the last one is generated.
+        student_layer: names of modules of the student, the last one to generate from; or "auto".
+        teacher_layer: as many of the teacher, the last one to be generated; or "auto".
         student_layout: how to read the student's features; by default from their number of axes.
         teacher_layout: how to read the teacher's features.
         seed: of the initial weights and of the masks.
@@ -85,14 +85,12 @@ class ViTKD(LayersTerm):
 
     def needs(self) -> Needs:
         """All layers, and something to draw from."""
-        return Needs(
-            student_layers=self.student_layers, teacher_layers=self.teacher_layers, chance=True
-        )
+        return replace(LayersTerm.needs(self), chance=True)
 
     def network(self, student: Features, teacher: Features) -> nn.Module:
         """Linear maps, mask token and convolutions."""
         pairs = list(zip(*self._grids(student, teacher), strict=True))
-        for names, (mine, theirs) in zip(self._pairs(), pairs, strict=True):
+        for names, (mine, theirs) in zip(self.pairs(), pairs, strict=True):
             if mine.shape[2:] != theirs.shape[2:]:
                 raise HandshakeError(
                     f"`vitkd` compares patch by patch; the student's `{names[0]}` has "
@@ -124,9 +122,6 @@ class ViTKD(LayersTerm):
 
     def _grids(self, student: Features, teacher: Features) -> tuple[list[Tensor], list[Tensor]]:
         return maps(student, self.student_layout), maps(teacher, self.teacher_layout)
-
-    def _pairs(self) -> list[tuple[str, str]]:
-        return list(zip(self.student_layers, self.teacher_layers, strict=True))
 
 
 def _squares(student: Tensor, teacher: Tensor) -> Tensor:

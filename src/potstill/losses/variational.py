@@ -36,8 +36,9 @@ class VID(FeatureTerm):
     Example: `CrossEntropy() + VID("layer2", "layer2") + VID("layer3", "layer3")`
 
     Args:
-        student_layer: name of a module of the student.
-        teacher_layer: name of a module of the teacher.
+        student_layer: name of a module of the student, several of them in order, or "auto": its
+            last layer with positions.
+        teacher_layer: as many of the teacher, or "auto": the partner of the student's.
         project: true; the prediction always learns.
         student_layout: how to read the student's feature; by default from its number of axes.
         teacher_layout: how to read the teacher's feature.
@@ -54,7 +55,7 @@ class VID(FeatureTerm):
         check_projects(self)
         check_number(self, "variance", self.variance, above=_SMALLEST)
 
-    def matcher(self, student: Tensor, teacher: Tensor) -> Matcher:
+    def matcher(self, student: Tensor, teacher: Tensor, *, seed: int) -> Matcher:
         """As in `FeatureTerm`: μ and α."""
         made = Mapped(
             student,
@@ -62,7 +63,7 @@ class VID(FeatureTerm):
             _predictor,
             student_layout=self.student_layout,
             teacher_layout=self.teacher_layout,
-            seed=self.seed,
+            seed=seed,
         )
         start = math.log(math.expm1(self.variance - _SMALLEST))
         made.spread = nn.Parameter(torch.full((made.width,), start, device=student.device))

@@ -7,19 +7,18 @@ from torch import nn
 from potstill.errors import HandshakeError
 from potstill.features.pairing import AUTO, Trace
 from potstill.features.tracing import traced
-from potstill.losses import LayersTerm, LayerTerm, Objective
+from potstill.losses import LayerTerm, Objective
 from potstill.losses.objective import Weighted
 from potstill.protocols import Needs, Task, Teacher, Term
 from potstill.signals import Batch, LazyLogits, Signals
 from potstill.train.dry_run import said_by
 
 _ROWS = 2
-_LAYERED = (LayerTerm, LayersTerm)
 
 
 def has_open_layers(objective: Objective) -> bool:
     """Whether a term's layers are still to be chosen."""
-    return any(isinstance(term, _LAYERED) and term.is_open for _, term in objective)
+    return any(isinstance(term, LayerTerm) and term.is_open for _, term in objective)
 
 
 def objective_with_layers(
@@ -68,7 +67,7 @@ def describe_pairs(objective: Objective, student: Signals, teacher: Signals) -> 
 
 
 def _named(term: Term, student: Trace, teacher: Trace) -> Term:
-    if not isinstance(term, _LAYERED) or not term.is_open:
+    if not isinstance(term, LayerTerm) or not term.is_open:
         return term
     if not teacher.layers:
         raise HandshakeError(

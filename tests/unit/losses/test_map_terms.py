@@ -351,7 +351,7 @@ def test_a_constant_channel_has_no_correlation_and_no_gradient() -> None:
         (lambda: L.FactorTransfer("a", "b", paraphraser_epochs=1.5), "whole number"),
         (lambda: L.Review(("a",), ("b", "c")), "1 layers of the student and 2"),
         (lambda: L.ViTKD(("a",), ("b",)), "2 or more"),
-        (lambda: L.Review(3, ("b",)), "list of names"),
+        (lambda: L.Review(3, ("b",)), "a list of names"),
         (lambda: L.OFAExits(()), "list of names"),
         (lambda: L.OFA(gamma=0.5), "at least 1"),
     ],

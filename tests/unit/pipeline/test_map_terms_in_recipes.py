@@ -10,7 +10,7 @@ from potstill.models import load_model
 from potstill.recipe import parse
 
 ONE = {"student_layer": "layer2", "teacher_layer": "layer2"}
-SEVERAL = {"student_layers": ["layer1", "layer2"], "teacher_layers": ["layer1", "layer2"]}
+SEVERAL = {"student_layer": ["layer1", "layer2"], "teacher_layer": ["layer1", "layer2"]}
 OBJECTIVE = [
     {"term": "cross_entropy"},
     {"term": "ofa"},

@@ -114,6 +114,25 @@ def test_parts_learn_are_listed_and_do_not_ship() -> None:
     assert not {n for n in still if after[n].requires_grad}
 
 
+def test_layers_that_nobody_named_are_chosen() -> None:
+    objective = L.Review(width=4) + L.ViTKD() + L.VID() + 0.01 * L.MGD() + L.FactorTransfer()
+    made = distiller(objective)
+
+    agreement = made.prepare(batches().batch(0, 0))
+    made.rehearse(batches())
+    made.step(batches().batch(0, 0))
+
+    stages = "layer1 → layer1, layer2 → layer2"
+    heads = (
+        "review: " + stages,
+        "vitkd: " + stages,
+        "vid: layer2 → layer2",
+        "mgd: layer2 → layer2",
+    )
+    for line, head in zip(agreement.pairing, heads, strict=False):
+        assert line.startswith(head)
+
+
 def test_the_paraphraser_learns_before_the_student_and_then_stays() -> None:
     term = L.FactorTransfer("layer1", "layer1", paraphraser_epochs=20, paraphraser_lr=1e-2)
     made = distiller(L.CrossEntropy() + term)

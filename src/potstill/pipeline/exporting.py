@@ -213,7 +213,8 @@ def _asker(shop: Workshop, ready: Ready) -> Callable[[np.ndarray], object]:
     def ask(rows: np.ndarray) -> object:
         raw = torch.from_numpy(np.asarray(rows))
         asked = raw[:, 0].long() if shop.experiment.task.kind == "tokens" else None  # everything
-        return teacher.signals(Batch(inputs=normalise(raw), raw=raw, labels=asked))
+        ids = shop.experiment.data.test.ids[: len(raw)]
+        return teacher.signals(Batch(inputs=normalise(raw), raw=raw, labels=asked, ids=ids))
 
     return ask
 

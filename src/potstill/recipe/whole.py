@@ -1,0 +1,75 @@
+"""The whole of a recipe."""
+
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field
+
+from potstill.recipe.data import DataSpec
+from potstill.recipe.forms import Strict
+from potstill.recipe.learning import DistillSpec
+from potstill.recipe.running import BoundsSpec, MeasureSpec, StoreSpec, _Store
+from potstill.recipe.teaching import ChainSpec, StudentSpec, TeacherSpec
+
+
+def _seed_list(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return tuple(range(value)) if value > 0 else value
+    return value
+
+
+class Recipe(Strict):
+    """The description of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    task: Literal[
+        "classification",
+        "keyword",
+        "multi_label",
+        "regression",
+        "tagging",
+        "embedding",
+        "asr",
+        "seq2seq",
+        "causal_lm",
+        "detection",
+    ] = "classification"
+    primary: str | None = Field(
+        None,
+        description="The metric that selects and decides, such as balanced_accuracy for classes of "
+        "unequal size; accuracy, f1_macro or rmse by the task if left out.",
+    )
+    class_weights: Literal["none", "balanced", "sqrt"] = Field(
+        "none",
+        description="How much labels of rare classes count in cross entropy, with and without the "
+        "teacher: balanced by 1 / frequency, sqrt by its root.",
+    )
+    data: DataSpec
+    teacher: TeacherSpec
+    student: StudentSpec
+    distill: DistillSpec = DistillSpec()
+    chain: ChainSpec | None = Field(None, description="Models between teacher and student.")
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
+        (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
+    )
+    export: tuple[Literal["auto", "onnx", "hf"], ...] = Field(
+        ("auto",), description="auto: hf (`save_pretrained`) of language models, else onnx."
+    )
+    measure: MeasureSpec = MeasureSpec()
+    speed: Literal["auto", "exact"] = Field(
+        "auto",
+        description="auto: the fastest way of computing whose answers stay within `bounds`. "
+        "exact: bit for bit the plain PyTorch loop.",
+    )
+    bounds: BoundsSpec = BoundsSpec()
+    store: _Store = StoreSpec()
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+
+    def to_yaml(self) -> str:
+        """The recipe with every default filled in."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

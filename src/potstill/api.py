@@ -1,27 +1,32 @@
 """The verbs. Each builds objects and calls one of them; none has behaviour of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from potstill.build import build
 from potstill.build.conditions import counted
 from potstill.build.fitted import checked
-from potstill.build.models import made_model
-from potstill.data import Augment, DataSet, Feed, Kind, from_arrays
-from potstill.errors import HandshakeError, RecipeError
+from potstill.build.given import (
+    StudentLike,
+    TeacherLike,
+    chain_of_students,
+    default_objective,
+    given_teacher,
+    growing_source,
+    made_student,
+    task_of,
+)
+from potstill.data import Augment, DataSet, Feed, from_arrays
+from potstill.errors import RecipeError
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
-from potstill.models.rule_students import DecisionTree, RuleList, config_of_fitter
-from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline, Run
+from potstill.pipeline import Experiment, Learning, Pipeline, Run
 from potstill.pipeline.experiment import (
-    Chain,
     Correct,
-    GrowingSource,
-    Link,
     Sequences,
     Speed,
     Storing,
@@ -30,43 +35,19 @@ from potstill.pipeline.experiment import (
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.pipeline.storing import exact, key_of, taught_samples
-from potstill.protocols import Task, Teacher, Term
+from potstill.protocols import Term
 from potstill.recipe import Recipe, load
 from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
 from potstill.synthesis import DataFree
-from potstill.tasks import (
-    CausalLM,
-    Classification,
-    Dictation,
-    Embedding,
-    Keyword,
-    MultiLabel,
-    Regression,
-    Seq2Seq,
-    Tagging,
-    Transcription,
-)
-from potstill.teachers import EstimatorTeacher, FunctionTeacher, ModuleTeacher, StoredTeacher
-from potstill.teachers.estimator import Estimator
-from potstill.teachers.fingerprints import module_digest
-from potstill.train import GrowingTeacher, Peers, TrainSettings
+from potstill.train import GrowingTeacher, TrainSettings
 from potstill.train.progress import Progress
 
 load_recipe = load
 
 Array = np.ndarray | Tensor
-TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
-StudentLike = nn.Module | Callable[[], nn.Module] | DecisionTree | RuleList
-
-_TASKS: dict[str, Callable[..., Task]] = {
-    "single_label": Classification,
-    "multi_label": MultiLabel,
-    "regression": Regression,
-    "embedding": Embedding,
-}
 
 
 def distill(
@@ -120,19 +101,23 @@ def distill(
         PotstillError: what does not fit, before any training.
     """
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    made, learning = _made(student, chosen), Learning(settings=settings or TrainSettings())
-    task = _task(chosen, made, primary)
-    minimised = _default(task) if objective is None else counted(objective_of(objective), chosen)
+    made, learning = made_student(student, chosen), Learning(settings=settings or TrainSettings())
+    task = task_of(chosen, made, primary)
+    minimised = (
+        default_objective(task) if objective is None else counted(objective_of(objective), chosen)
+    )
     growing = isinstance(teacher, GrowingTeacher)
     experiment = Experiment(
         name=Path(out).name,
         task=task,
         data=chosen,
-        teacher=_growing(teacher, made, chosen) if growing else _given(teacher, chosen, task),
+        teacher=growing_source(teacher, made, chosen)
+        if growing
+        else given_teacher(teacher, chosen, task),
         student=made,
         objective=minimised,
         learning=learning,
-        chain=_chain(assistants, learning, minimised, chosen),
+        chain=chain_of_students(assistants, learning, minimised, chosen),
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
         export=("hf",) if task.name in PURPOSES - {TAGGING} or task.judged_by else ("onnx",),
         speed=Speed(speed),
@@ -225,8 +210,8 @@ def label(
     if (augment is None) != (views is None):
         raise RecipeError("`augment` and `views` go together: give both, or neither of them.")
     chosen = data if isinstance(data, DataSet) else from_arrays(*data)
-    task = _task(chosen, None)
-    source = _given(teacher, chosen, task).teacher
+    task = task_of(chosen, None)
+    source = given_teacher(teacher, chosen, task).teacher
     samples = taught_samples(chosen)
     feed = Feed(
         samples=samples,
@@ -310,136 +295,3 @@ def ask_recipe(
     read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
     folder = Path(run) if run is not None else Path("runs") / read.name
     return ask_experiment(build(read), folder, progress=progress)
-
-
-def _task(data: DataSet, student: MadeModel | None = None, primary: str | None = None) -> Task:
-    decides = {} if primary is None else {"primary": primary}
-    if data.kind is Kind.AUDIO:
-        return _of_sounds(data, student)
-    if data.target_kind.value != "tokens":
-        kind = data.target_kind.value
-        if decides and kind == "embedding":
-            raise RecipeError("Embeddings are scored in one way; leave `primary` out.")
-        return _TASKS[kind](**decides)
-    if decides:
-        raise RecipeError("Models of tokens are scored in one way; leave `primary` out.")
-    if data.references is not None:
-        return Seq2Seq()
-    return CausalLM() if data.classes is None else Tagging(data.classes)
-
-
-def _of_sounds(data: DataSet, student: MadeModel | None) -> Task:
-    if data.tokens is not None:
-        return Dictation()
-    if data.target_kind.value != "transcript":
-        kind = data.target_kind.value
-        return Keyword() if kind == "single_label" else _TASKS[kind]()
-    rule = None if student is None else getattr(student.make(0), "rule", None)
-    if rule is None or student is None:
-        name = "Labelling" if student is None else student.name
-        raise HandshakeError(
-            f"{name} does not say how many frames are answered (`rule`); train a CTC model such as "
-            "`ctc_conv`."
-        )
-    return Transcription(data.classes or (), rule)
-
-
-def _given(teacher: TeacherLike, data: DataSet, task: Task) -> GivenTeacher:
-    name = type(teacher).__name__
-    if isinstance(teacher, StoredTeacher):
-        raise HandshakeError(
-            "A run asks its teacher about validation and test samples too, and a stored teacher "
-            "answers about those it was labelled on alone. Give the live teacher, whose answers "
-            "are stored where that pays, or train with `Distiller`."
-        )
-    if isinstance(teacher, Teacher):
-        return GivenTeacher(teacher=teacher, name=name, description=name)
-    if isinstance(teacher, nn.Module):
-        source = ModuleTeacher(teacher, task)
-        return GivenTeacher(teacher=source, name=name, description=name, module=teacher)
-    if isinstance(teacher, Estimator):
-        fitted = EstimatorTeacher(teacher, kind=task.kind, num_outputs=data.num_outputs)
-        return GivenTeacher(teacher=fitted, name=name, description=name)
-    label = getattr(teacher, "__name__", name)
-    return GivenTeacher(teacher=FunctionTeacher(teacher), name=label, description=label)
-
-
-def _growing(teacher: object, student: MadeModel, data: DataSet) -> GrowingSource:
-    from copy import deepcopy
-
-    assert isinstance(teacher, GrowingTeacher), "asked before"
-    kept = {"teacher": student}
-    if isinstance(teacher, Peers):
-        kept = {name: _made(make, data) for name, make in teacher.models.items()}
-    name = type(teacher).__name__
-    return GrowingSource(
-        make=lambda _seed: deepcopy(teacher), kept=kept, name=name, description=name
-    )
-
-
-def _chain(
-    assistants: Sequence[StudentLike], learning: Learning, objective: Objective, data: DataSet
-) -> Chain | None:
-    links = [
-        Link(
-            role="assistant" if len(assistants) == 1 else f"assistant-{number}",
-            model=_made(each, data),
-            learning=learning,
-            objective=objective,
-            seed=1001 + number,
-        )
-        for number, each in enumerate(assistants, start=1)
-    ]
-    return Chain(links=tuple(links)) if links else None
-
-
-def _made(student: StudentLike, data: DataSet) -> MadeModel:
-    from copy import deepcopy
-
-    if isinstance(student, DecisionTree | RuleList):
-        config = config_of_fitter(
-            student, input_shape=data.input_shape, num_outputs=data.num_outputs
-        )
-        return made_model(config)
-
-    from potstill.runtime.seeds import seeded
-
-    def make(seed: int) -> nn.Module:
-        if isinstance(student, nn.Module):
-            return deepcopy(student)
-        with seeded(seed):
-            return student()
-
-    first = make(0)
-    name = type(first).__name__
-    return MadeModel(make=make, name=name, description=name, key=module_digest(first))
-
-
-def _default(task: Task) -> Objective:
-    from potstill.losses import (
-        CTC,
-        KD,
-        BinaryCrossEntropy,
-        BinaryKD,
-        CrossEntropy,
-        EmbeddingCosine,
-        Follow,
-        FrameKD,
-        SimilarityKL,
-        SquaredError,
-    )
-
-    match task.kind:
-        case "multi_label":
-            return 0.9 * BinaryKD(temperature=2) + 0.1 * BinaryCrossEntropy()
-        case "transcript":
-            return 0.7 * FrameKD(temperature=1) + 0.3 * CTC()
-        case "tokens":
-            return 0.9 * KD(temperature=1) + 0.1 * CrossEntropy()
-        case "embedding":
-            return EmbeddingCosine() + SimilarityKL()
-        case "regression":
-            teacher = SquaredError(follow=Follow.TEACHER)
-            return 0.5 * teacher + 0.5 * SquaredError()
-        case _:
-            return 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()

@@ -138,7 +138,7 @@ def fitter_of(config: ModelConfig) -> "DecisionTree | RuleList":
     if made is None:
         raise ModelError(
             f"There is no student `{config.name}` of source `sklearn`: "
-            f"{nearest(config.name, FITTERS)}"
+            f"{nearest(config.name, FITTERS)} Others teach, or learn by gradients."
         )
     known = [f.name for f in fields(DecisionTree if made is DecisionTree else RuleList)]
     refuse_unknown(config.options, known, model=config.name)

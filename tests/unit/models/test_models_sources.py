@@ -118,7 +118,7 @@ def test_the_size_of_a_torchvision_transformer_follows_the_images() -> None:
         (a_config("timm", "resnet18", shape=(30,)), "use the builtin `mlp` or `cnn`"),
         (a_config("timm", "resnet18", pretrained=True), "has 1000 outputs and 7 are needed"),
         (a_config("torchvision", "alexnet", shape=(3, 8, 8)), r"inputs of shape \(3, 8, 8\)"),
-        (a_config("sklearn", "forest"), "no source of models `sklearn`"),
+        (a_config("sklearn", "forest"), "There is no student `forest`"),
         (a_config("tim", "resnet18"), "no source of models `tim`: did you mean `timm`"),
     ],
 )

@@ -63,7 +63,8 @@ def read_gold_pairs(
     if files and "train" not in files:  # a part called so is what the readers ask for
         values = {**values, "files": {"train": next(iter(files.values()))}}
         options = Options(values, known=_OPTIONS, owner="`measure.pairs`")
-    name, parts = read_tables(options)
+    read = {key: value for key, value in values.items() if key in _READ}
+    name, parts = read_tables(Options(read, known=_READ, owner="`measure.pairs`"))
     table = parts.get("test", parts["train"])
     columns = options.texts("columns") or _COLUMNS
     if len(columns) != 2:

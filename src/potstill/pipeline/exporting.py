@@ -178,6 +178,8 @@ def _latency(shop: Workshop, ready: Ready, files: Mapping[str, Path]) -> dict[st
     found: dict[str, object] = dict(measure_onnx(files, samples, timing=timing)) if files else {}
     if "teacher" not in found:
         engine = "scikit-learn interface" if ready.estimator else "torch"
+        if shop.experiment.task.kind == "transcript":  # a mask beside the wave, as in training
+            samples = np.stack([samples, np.ones_like(samples)], axis=1)
         found["teacher"] = measure_callable(
             _asker(shop, ready), samples, engine=engine, timing=timing
         )

@@ -106,7 +106,7 @@ def test_the_mean_of_probabilities(weights) -> None:
     expected = w[0] * _softmax(_A) + w[1] * _softmax(_B)
 
     np.testing.assert_allclose(np.exp(_said(teacher, _TWO)), expected, rtol=1e-5)
-    assert teacher.offers() == Offers(logits=LogitKind.LOGPROBS, num_classes=3)
+    assert teacher.offers() == Offers(logits=LogitKind.LOGPROBS, num_classes=3, members=2)
 
 
 def test_the_mean_of_logits() -> None:

@@ -41,7 +41,7 @@ from potstill.losses import Objective, create
 from potstill.losses.objective import Weighted
 from potstill.models import ModelConfig, create_model
 from potstill.pipeline.experiment import Learning
-from potstill.protocols import Offers, Teacher
+from potstill.protocols import Offers, SeenLayer, Teacher
 from potstill.runtime.environment import processor_name
 from potstill.signals import Batch, Logits, Signals
 from potstill.tasks import Classification
@@ -168,6 +168,9 @@ class Remembered(Teacher):
 
     def fingerprint(self) -> str:
         return self.inner.fingerprint()
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        return self.inner.trace(batch)
 
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         assert batch.ids is not None

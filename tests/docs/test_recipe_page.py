@@ -25,6 +25,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "student": recipe.StudentSpec,
     "model": recipe.ModelSpec,
     "distill and teacher.train": recipe.LearnSpec,
+    "distill, beside these": recipe.DistillSpec,
     "distill.objective[]": recipe.TermSpec,
     "distill.on_policy": recipe.OnPolicySpec,
     "distill.on_policy.replay": recipe.ReplaySpec,
@@ -46,8 +47,12 @@ def tables() -> str:
     lines: list[str] = []
     for title, model in PARTS.items():
         lines += [f"### {title}", "", "| key | default | meaning |", "|---|---|---|"]
+        inherited = recipe.LearnSpec.model_fields if model is recipe.DistillSpec else {}
         for name, field in model.model_fields.items():
-            default = "required" if field.is_required() else _shown(field.get_default())
+            if name in inherited:
+                continue
+            value = None if field.is_required() else field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else _shown(value)
             meaning = (field.description or "").replace("|", "or")
             lines.append(f"| `{name}` | {default} | {meaning} |")
         lines.append("")

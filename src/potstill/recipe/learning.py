@@ -144,7 +144,7 @@ class DistillSpec(LearnSpec):
         TermSpec(term="cross_entropy", weight=0.1),
     )
     sequences: SequencesSpec | None = Field(
-        None, description="Of seq2seq: learn on what the teacher writes."
+        None, description="Of seq2seq, and of asr by tokens: learn on what the teacher writes."
     )
     curriculum: CurriculumSpec | None = Field(
         None, description="Of the distilled students: easy samples first."

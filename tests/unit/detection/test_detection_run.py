@@ -135,7 +135,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path) -> Non
         (
             ["distill.objective=[{term: kd}]"],
             HandshakeError,
-            "it is for single_label or tokens or transcript targets, the task is boxes; use place_kd",
+            "single_label or tokens or transcript targets, the task is boxes; use place_kd",
         ),
         (["distill.mix={kind: mixup}"], RecipeError, "Pictures with boxes are not mixed"),
         (["teacher.model.bins=6"], HandshakeError, "compares place by place"),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from potstill.errors import HandshakeError
-from potstill.protocols import LogitKind, Offers, Teacher
+from potstill.protocols import LogitKind, Offers, SeenLayer, Teacher
 from potstill.signals import Batch, Logits, Signals
 from potstill.teachers.fingerprints import digest
 
@@ -37,9 +37,18 @@ class Calibrated(Teacher):
             )
         self.teacher, self.temperature = teacher, temperature
 
+    @property
+    def inner(self) -> Teacher:
+        """The teacher whose logits are divided."""
+        return self.teacher
+
+    def around(self, teacher: Teacher) -> "Calibrated":
+        """The same temperature around another form of the teacher."""
+        return Calibrated(teacher, self.temperature)
+
     def offers(self) -> Offers:
-        """What the teacher offers."""
-        return self.teacher.offers()
+        """What the teacher offers; of several, only what they say together is calibrated."""
+        return replace(self.teacher.offers(), members=0)
 
     def fingerprint(self) -> str:
         """Of the teacher and the temperature."""
@@ -49,7 +58,11 @@ class Calibrated(Teacher):
         """The teacher's, with calmer logits; layers are as they are."""
         said = self.teacher.signals(batch, layers=layers)
         assert isinstance(said.logits, Logits), "as its kind says"
-        return replace(said, logits=Logits(said.logits.values_NC / self.temperature))
+        return replace(said, logits=Logits(said.logits.values_NC / self.temperature), members=())
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """As the teacher."""
+        return self.teacher.trace(batch)
 
     @property
     def reads_raw(self) -> bool:

@@ -28,6 +28,7 @@ from potstill.runtime.fast.graphs import Graph, Runner, as_array, graph_engines,
 from potstill.runtime.fast.quiet import quietly
 from potstill.runtime.fast.trials import State, Trial
 from potstill.signals import Batch, Logits, Signals
+from potstill.teachers.calibrated import Calibrated
 from potstill.teachers.ensemble import Ensemble
 from potstill.teachers.fingerprints import bytes_of, digest
 from potstill.teachers.module import ModuleTeacher
@@ -119,7 +120,7 @@ def hasten(teacher: Teacher, request: Request) -> tuple[Teacher, tuple[Choice, .
     match teacher:
         case ModuleTeacher() | OnnxTeacher():
             return _single(teacher, request)
-        case Relabelled() | ViewAverage():
+        case Calibrated() | Relabelled() | ViewAverage():
             inner, choices = hasten(teacher.inner, request)
             return (teacher.around(inner) if inner is not teacher.inner else teacher), choices
         case Ensemble() | ClassUnion() | Routed():
@@ -143,7 +144,7 @@ def _rebuilt(teacher: Teacher, request: Request, left: Mapping[str, str]) -> Tea
         case ModuleTeacher() | OnnxTeacher():
             name = left.get(request.name, EXACT)
             return teacher if name == EXACT else _later(_Exact(teacher, request), name)
-        case Relabelled() | ViewAverage():
+        case Calibrated() | Relabelled() | ViewAverage():
             inner = _rebuilt(teacher.inner, request, left)
             return teacher if inner is teacher.inner else teacher.around(inner)
         case Ensemble() | ClassUnion() | Routed():
@@ -173,7 +174,7 @@ def exact_of(teacher: Teacher) -> Teacher:
     match teacher:
         case FastTeacher():
             return teacher.exact
-        case Relabelled() | ViewAverage():
+        case Calibrated() | Relabelled() | ViewAverage():
             return teacher.around(exact_of(teacher.inner))
         case Ensemble() | ClassUnion() | Routed():
             return teacher.of([exact_of(member) for member in teacher.members])

@@ -112,9 +112,11 @@ def growing_source(teacher: object, student: MadeModel, data: DataSet) -> Growin
     if isinstance(teacher, Peers):
         kept = {name: made_student(make, data) for name, make in teacher.models.items()}
     name = type(teacher).__name__
-    return GrowingSource(
-        make=lambda _seed: deepcopy(teacher), kept=kept, name=name, description=name
-    )
+
+    def make(seed: int) -> GrowingTeacher:
+        return teacher.under(seed) if isinstance(teacher, Peers) else deepcopy(teacher)
+
+    return GrowingSource(make=make, kept=kept, name=name, description=name)
 
 
 def chain_of_students(

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from potstill.features.taps import known_layers
-from potstill.protocols import LogitKind, Offers, Task, Teacher
+from potstill.features.tracing import traced
+from potstill.protocols import LogitKind, Offers, SeenLayer, Task, Teacher
 from potstill.runtime.modes import evaluating
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest, module_digest
@@ -72,9 +73,12 @@ class LiveModule(Teacher):
         self._module, self._task = module, task
 
     def offers(self) -> Offers:
-        """Raw logits (or values) and the output of any named layer."""
+        """Raw logits (or values, or places) and the output of any named layer."""
+        layers = tuple(known_layers(self._module))
+        if self._task.kind == "boxes":
+            return Offers(logits=None, layers=layers, places=True)
         kind = LogitKind.VALUES if self._task.kind in VALUED else LogitKind.RAW
-        return Offers(logits=kind, layers=tuple(known_layers(self._module)))
+        return Offers(logits=kind, layers=layers)
 
     def fingerprint(self) -> str:
         """Digest of the weights that it has now."""
@@ -84,3 +88,9 @@ class LiveModule(Teacher):
         """What the module says now."""
         with torch.no_grad(), evaluating(self._module):
             return self._task.forward(self._module, batch, layers=layers)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """Every module that runs and gives a tensor."""
+        with traced(self._module) as seen:
+            self.signals(batch)
+        return tuple(seen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 from torch import nn
 
 from potstill.errors import RecipeError
-from potstill.protocols import Offers
+from potstill.protocols import Offers, SeenLayer
 from potstill.signals import Batch, Signals
 from potstill.teachers.fingerprints import digest
 from potstill.train.average import MovingAverage
@@ -80,6 +80,10 @@ class MeanTeacher(GrowingTeacher):
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """What the average says."""
         return self._answers.signals(batch, layers=layers)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """The layers of the average."""
+        return self._answers.trace(batch)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

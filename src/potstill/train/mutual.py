@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from potstill.errors import RecipeError
-from potstill.protocols import Offers, Task, Teacher
+from potstill.protocols import Offers, SeenLayer, Task, Teacher
 from potstill.runtime.seeds import random_state, restore_random_state, seeded
 from potstill.signals import Batch, Signals
 from potstill.teachers import Ensemble
@@ -34,7 +34,7 @@ class Peers(GrowingTeacher):
     Args:
         models: makes each peer, by name.
         key: changes whenever what `models` make does.
-        seed: of the peers' dropout.
+        seed: of the peers' first weights, unless `models` name their own, and dropout.
 
     Raises:
         RecipeError: no peer.
@@ -49,12 +49,19 @@ class Peers(GrowingTeacher):
         self._peers: dict[str, Distiller] = {}
         self._random: dict[str, object] = {}
 
+    def under(self, seed: int) -> "Peers":
+        """The same kinds of peers for a student of this seed."""
+        return Peers(self._models, key=self._key, seed=self._seed + seed)
+
     def join(self, distiller: "Distiller", batch: Batch) -> None:
         """Make the peers, and shake hands with each."""
         from potstill.train.distiller import Distiller
 
         task, runtime = distiller.task, distiller.runtime
-        modules = {name: make().to(runtime.device) for name, make in self._models.items()}
+        modules = {}
+        for number, (name, make) in enumerate(self._models.items(), start=1):
+            with seeded(self._seed + 5003 * number):  # whatever was drawn before in this process
+                modules[name] = make().to(runtime.device)
         self._answers = _together(modules.values(), task)
         for name, module in modules.items():
             others = [distiller.student, *(m for m in modules.values() if m is not module)]
@@ -99,6 +106,10 @@ class Peers(GrowingTeacher):
     def signals(self, batch: Batch, *, layers: Sequence[str] = ()) -> Signals:
         """What the peers say together."""
         return self._answers.signals(batch, layers=layers)
+
+    def trace(self, batch: Batch) -> tuple[SeenLayer, ...]:
+        """The layers of the peer; of several, none."""
+        return self._answers.trace(batch)
 
     @property
     def models(self) -> Mapping[str, Callable[[], nn.Module]]:

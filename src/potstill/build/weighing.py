@@ -8,7 +8,8 @@ from potstill.data import DataSet
 from potstill.errors import RecipeError
 from potstill.losses import CrossEntropy, Objective
 from potstill.losses.objective import Weighted
-from potstill.protocols import Task
+from potstill.losses.scheduled import with_standing
+from potstill.protocols import Task, Term
 from potstill.recipe import Recipe
 from potstill.tasks import Classification, Keyword, MultiLabel, Regression
 
@@ -67,11 +68,10 @@ def weighed(objective: Objective, task: Task) -> Objective:
     weights = task.class_weights if isinstance(task, Classification) else None
     if weights is None:
         return objective
-    return Objective(
-        tuple(
-            Weighted(w, replace(term, class_weights=weights))
-            if isinstance(term, CrossEntropy) and term.class_weights is None
-            else Weighted(w, term)
-            for w, term in objective
-        )
-    )
+
+    def heavier(term: Term) -> Term:
+        if isinstance(term, CrossEntropy) and term.class_weights is None:
+            return replace(term, class_weights=weights)
+        return term
+
+    return Objective(tuple(Weighted(w, with_standing(term, heavier)) for w, term in objective))

@@ -13,7 +13,8 @@ from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.checks import check_number
 from potstill.losses.objective import Objective, Weighted
 from potstill.losses.rows import RowTerm
-from potstill.protocols import Needs
+from potstill.losses.scheduled import with_standing
+from potstill.protocols import Needs, Term
 
 _CLASSES = Needs(
     student_logits=True,
@@ -134,11 +135,10 @@ class ClassBalanced(CountingTerm):
 
 def with_counts(objective: Objective, counts: Sequence[int]) -> Objective:
     """The same objective, its terms told how many samples of each class are learnt from."""
-    return Objective(
-        tuple(
-            Weighted(weight, replace(term, counts=tuple(counts)))
-            if isinstance(term, CountingTerm) and not term.counts
-            else Weighted(weight, term)
-            for weight, term in objective
-        )
-    )
+
+    def told(term: Term) -> Term:
+        if isinstance(term, CountingTerm) and not term.counts:
+            return replace(term, counts=tuple(counts))
+        return term
+
+    return Objective(tuple(Weighted(w, with_standing(term, told)) for w, term in objective))

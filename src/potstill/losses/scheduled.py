@@ -1,5 +1,6 @@
 """Terms some of whose options move as the training goes on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self, final
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from potstill.errors import HandshakeError, RecipeError
 from potstill.losses.ramps import Ramp
 from potstill.losses.term import ArithmeticTerm
-from potstill.protocols import Needs
+from potstill.protocols import Needs, Term
 from potstill.signals import Partial, Signals, Target
 
 
@@ -99,3 +100,12 @@ def scheduled(term: ArithmeticTerm, **ramps: Ramp) -> Scheduled:
             replace(term, **{name: end})  # refuses what cannot teach
     first = replace(term, **{name: ramp.start for name, ramp in ramps.items()})
     return Scheduled(first, tuple(ramps.items()))
+
+
+def with_standing(term: Term, change: Callable[[Term], Term]) -> Term:
+    """A change of a term, or of the options that stand still of one whose others move."""
+    if not isinstance(term, Scheduled):
+        return change(term)
+    changed = change(term.term)
+    assert isinstance(changed, ArithmeticTerm), "a term stays one"
+    return replace(term, term=changed)

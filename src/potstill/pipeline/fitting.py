@@ -63,16 +63,23 @@ def parts_of(objective: Objective) -> list[Part]:
     for weight, term in objective:
         needs = term.needs()
         inner = needs.student_layers or needs.teacher_layers or needs.student_weights
-        if inner or needs.second_view or needs.drawn or not (needs.teacher_logits or needs.labels):
+        whole = needs.second_view or needs.drawn or needs.teacher_members
+        whole = whole or bool(getattr(term, "batchwise", False))
+        if inner or whole or not (needs.teacher_logits or needs.labels):
             raise HandshakeError(
                 f"{term.name}: a student that is fitted has no layers, weights or views. Use kd "
                 "(binary_kd, squared_error of the teacher) and cross_entropy."
             )
         temperature = float(getattr(term, "temperature", 1.0)) if needs.teacher_logits else 1.0
-        if isinstance(weight, Ramp):
+        if isinstance(weight, Ramp) or term.moves:
             raise HandshakeError(
                 f"{term.name}: a student that is fitted in one go has no steps over which a weight "
-                "could move; give a number."
+                "or an option could move; give a number."
+            )
+        if getattr(term, "class_weights", None) is not None:
+            raise HandshakeError(
+                f"{term.name}: a student that is fitted counts all rows alike; leave "
+                "`class_weights` out."
             )
         found.append(Part(weight, needs.teacher_logits, temperature))
     return found

@@ -26,6 +26,7 @@ from potstill.pipeline.experiment import (
     TeacherSource,
     TrainedTeacher,
 )
+from potstill.pipeline.foreseeing import as_long, as_studied, as_taught, foreseen
 from potstill.pipeline.storing import Decision, decide, labelling_feed
 from potstill.pipeline.token_planning import activation_bytes, token_notes
 from potstill.pipeline.tokenising import vocabulary_report
@@ -33,6 +34,7 @@ from potstill.pipeline.trimming import vocabulary_notes
 from potstill.protocols import Teacher
 from potstill.runtime.fabric import Runtime
 from potstill.teachers import ModuleTeacher, Relabelled
+from potstill.teachers.calibrated import Calibrated
 from potstill.train import Distiller
 from potstill.train.handshake import shake_hands
 
@@ -95,35 +97,32 @@ def make_plan(experiment: Experiment) -> Plan:
         HandshakeError: terms, teacher, student and data do not match.
     """
     runtime = Runtime(device=experiment.device, precision=experiment.precision)
+    experiment = foreseen(experiment)
     models, teacher, learned = _teacher(experiment)
     student = experiment.student.make(0)
     models.append(_sizes("student", experiment.student.description, [student], experiment))
     plain = objective_of(experiment.task.default_objective())
-    if experiment.student.fitted:
-        return _fitted_plan(experiment, runtime, models, teacher, learned)
     trainings = [
         replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
     ]
-    mine = (experiment.student, experiment.learning, experiment.data)
-    last = teacher
-    for link, above, below in stand_ins(experiment, teacher):
-        models.append(_sizes(link.role, link.model.description, [link.model.make(0)], experiment))
-        learner = (link.model, link.learning, experiment.data)
-        linked = _timed(experiment, runtime, learner, link.objective, above)
-        trainings.append(replace(linked, role=link.role))
-        last = below
+    last = _links(experiment, runtime, teacher, models, trainings)
+    if experiment.student.fitted:
+        return _fitted_plan(experiment, runtime, models, last, trainings)
+    taught, studied = as_taught(experiment.data), as_studied(experiment.data)
+    mine = (experiment.student, experiment.learning, taught)
+    alone = (experiment.student, as_long(experiment.learning, experiment.data), studied)
     agreed = _distiller(experiment, runtime, mine, experiment.objective, last).prepare(
         _feed(mine, last).batch(0, 0)
     )
     experiment = replace(experiment, objective=agreed.named)
-    for role, objective, source in (
-        ("scratch", plain, None),
-        ("distilled", experiment.objective, last),
+    for role, learner, objective, source in (
+        ("scratch", alone, plain, None),
+        ("distilled", mine, experiment.objective, last),
     ):
-        one = _timed(experiment, runtime, mine, objective, source)
+        one = _timed(experiment, runtime, learner, objective, source)
         runs = len(experiment.seeds)
         trainings.append(replace(one, role=role, runs=runs, seconds=one.seconds * runs))
-    without, taught = (each.step_ms for each in trainings[-2:])
+    step_ms = (trainings[-2].step_ms, trainings[-1].step_ms)
     store = _store(experiment, last)
     if store.used:
         trainings[-2:] = _from_store(store, *trainings[-2:])
@@ -146,12 +145,40 @@ def make_plan(experiment: Experiment) -> Plan:
                 experiment,
                 student=student,
                 teachers=_modules(experiment),
-                batch=_feed(mine, None).batch(0, 0),
-                step_ms=(without, taught),
+                batch=_feed(alone, None).batch(0, 0),
+                step_ms=step_ms,
             ),
             *([] if words is None else words.lines()),
         ),
     )
+
+
+def _links(
+    experiment: Experiment,
+    runtime: Runtime,
+    teacher: Teacher,
+    models: list[PlannedModel],
+    trainings: list[PlannedTraining],
+) -> Teacher:
+    """Add what a chain trains; its last link, or the teacher if there is none."""
+    last = teacher
+    for link, above, below in stand_ins(experiment, teacher):
+        models.append(_sizes(link.role, link.model.description, [link.model.make(0)], experiment))
+        learner = (link.model, link.learning, as_taught(experiment.data))
+        if link.model.fitted:
+            _shake(experiment, learner, link.objective, above)
+        else:
+            linked = _timed(experiment, runtime, learner, link.objective, above)
+            trainings.append(replace(linked, role=link.role))
+        last = below
+    return last
+
+
+def _shake(
+    experiment: Experiment, learner: "Learned", objective: Objective, teacher: Teacher
+) -> None:
+    batch, task = _feed(learner, teacher).batch(0, 0), experiment.task
+    shake_hands(learner[0].make(0), teacher, objective=objective, task=task, batch=batch)
 
 
 def _fitted_plan(
@@ -159,17 +186,12 @@ def _fitted_plan(
     runtime: Runtime,
     models: list[PlannedModel],
     teacher: Teacher,
-    learned: "list[Learned]",
+    trainings: list[PlannedTraining],
 ) -> Plan:
-    """Of a student that is fitted: only its teacher takes time worth a plan."""
-    data, plain = experiment.data, objective_of(experiment.task.default_objective())
-    mine = (experiment.student, experiment.learning, data)
-    batch = _feed(mine, teacher).batch(0, 0)
-    student = experiment.student.make(0)
-    shake_hands(student, teacher, objective=experiment.objective, task=experiment.task, batch=batch)
-    trainings = tuple(
-        replace(_timed(experiment, runtime, each, plain, None), role="teacher") for each in learned
-    )
+    """Of a student that is fitted: only those who teach take time worth a plan."""
+    data = experiment.data
+    mine = (experiment.student, experiment.learning, as_taught(data))
+    _shake(experiment, mine, experiment.objective, teacher)
     name = experiment.student.name
     return Plan(
         name=experiment.name,
@@ -178,7 +200,7 @@ def _fitted_plan(
         objective=repr(experiment.objective),
         pairing=(),
         models=tuple(models),
-        trainings=trainings,
+        trainings=tuple(trainings),
         store=_store(experiment, teacher),
         seconds=sum(t.seconds for t in trainings),
         notes=(*data.notes, f"A {name} is fitted in one go, mostly within seconds."),
@@ -240,6 +262,8 @@ def _teacher(experiment: Experiment) -> tuple[list[PlannedModel], Teacher, list[
     sizes, teacher, learned = _parts(experiment)
     if experiment.looks is not None:
         teacher = experiment.looks.around(teacher, experiment.data)
+    if experiment.calibrate:
+        teacher = Calibrated(teacher, 1.0)
     return sizes, teacher, learned
 
 

@@ -123,6 +123,7 @@ def _climbed(shop: Workshop, link: Link, above: Ready) -> Ready:
 
     layers = link.objective.needs().teacher_layers
     steps = settings.epochs * feed.num_batches
+    made = [str(each) for each in (experiment.sequences, experiment.data_free) if each is not None]
     train(
         shop,
         Assigned(
@@ -133,6 +134,7 @@ def _climbed(shop: Workshop, link: Link, above: Ready) -> Ready:
             samples=samples,
             objective=link.objective,
             teacher=shop.hastening.teacher(teacher, feed, steps=steps, layers=layers),
+            written_by=" ".join(made),
             pace=pace,
         ),
     )

@@ -12,7 +12,7 @@ from potstill.data.feed import Feed
 from potstill.errors import RecipeError, StoreError
 from potstill.pipeline.asking import ask_ahead
 from potstill.pipeline.calibrating import calibrated
-from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.experiment import Experiment, GrowingSource
 from potstill.pipeline.imagining import with_images
 from potstill.pipeline.layers import with_layers
 from potstill.pipeline.ledger import Ledger
@@ -35,6 +35,7 @@ from potstill.runtime.files import read_json, write_json
 from potstill.signals import Batch
 from potstill.store import Store, StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
+from potstill.store.contents import contents_of
 from potstill.store.place import place
 from potstill.store.reader import read_manifest
 from potstill.teachers import ApiTeacher, StoredTeacher
@@ -144,6 +145,16 @@ def label_experiment(
     Raises:
         RecipeError: mixing, or augmentation without a number of views.
     """
+    if isinstance(experiment.teacher, GrowingSource):
+        raise RecipeError(
+            "This recipe's teacher grows with its student, so there is nothing to store before; "
+            "`potstill run` trains both."
+        )
+    if experiment.chain is not None and experiment.chain.links and where is None:
+        raise RecipeError(
+            "With a `chain` students ask its last link, so a run does not read a store of the "
+            "teacher; name a place of its own for it (`--out`), or leave `chain` out."
+        )
     ledger = Ledger(folder)
     try:
         shop = Workshop(experiment, folder, ledger=ledger, progress=progress or Silent())
@@ -191,7 +202,7 @@ def write_store(
 
     def work() -> Mapping[str, object]:
         if own:
-            _clear_other(Path(where), key, codecs)
+            _clear_other(Path(where), key, codecs, feed)
         with StoreWriter(where, key=key, codecs=codecs) as writer:
             if experiment.storing.codec is not None:  # the exact ones change nothing
                 _rehearse(shop, writer, teacher, feed)
@@ -219,7 +230,8 @@ def write_store(
         }
 
     of = (repr(codecs), views, len(feed.samples), OWN if own else where)
-    parts = (*key.to_json().values(), *of)
+    made = [each for each in (experiment.sequences, experiment.data_free) if each is not None]
+    parts = (*key.to_json().values(), *of, *made)
     return shop.run("label", depends_on=shop.key("label", *parts), files=_files(where), work=work)
 
 
@@ -290,14 +302,18 @@ def _decision(shop: Workshop, teacher: Teacher) -> Decision:
     return found
 
 
-def _clear_other(folder: Path, key: StoreKey, codecs: Mapping[str, Codec]) -> None:
+def _clear_other(folder: Path, key: StoreKey, codecs: Mapping[str, Codec], feed: Feed) -> None:
     """Delete the run's own store when it is of another teacher, data or codec, or damaged."""
+    origin = feed.batch(0, 0).origin
+    assert origin is not None, "labelling does not mix"
     try:
         manifest = read_manifest(place(folder))
-    except StoreError:
-        same = False
-    else:
         held = {signal.name: signal.codec for signal in manifest.signals}
         same = manifest.key == key and held == dict(codecs)
+        if same and manifest.shards:
+            with StoreWriter(str(folder), key=key, codecs=codecs) as writer:
+                writer.refuse_changed(origin.ids, contents_of(origin.inputs))
+    except StoreError:
+        same = False
     if not same:
         shutil.rmtree(folder, ignore_errors=True)

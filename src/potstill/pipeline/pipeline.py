@@ -13,7 +13,7 @@ from potstill.data.samples import Samples
 from potstill.export.card import model_card
 from potstill.losses import Objective
 from potstill.losses.early_exits import trains_exits_on_labels
-from potstill.losses.objective import objective_of
+from potstill.losses.objective import needs_teacher, objective_of
 from potstill.measure.verdict import teacher_warning
 from potstill.pipeline.calibrating import calibrated
 from potstill.pipeline.climbing import DIRECT, check_growing, climb, grown, is_no_judge, stand_ins
@@ -22,10 +22,10 @@ from potstill.pipeline.easing import with_ease
 from potstill.pipeline.experiment import (
     Experiment,
     GrowingSource,
-    Learning,
     MadeModel,
 )
 from potstill.pipeline.exporting import export_models
+from potstill.pipeline.foreseeing import as_long
 from potstill.pipeline.imagining import with_images
 from potstill.pipeline.inheriting import heir
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
@@ -75,6 +75,7 @@ class Pipeline:
         self._progress, self._command = progress or Silent(), command
         self._cache = cache
         self._eased = experiment.learning  # with what is easy, once the teacher is ready
+        self._direct = experiment.objective  # with layers of the teacher, not of a chain's link
 
     def run(self) -> Run:
         """All stages. Raises what they raise; a later call goes on where this one stopped."""
@@ -128,20 +129,21 @@ class Pipeline:
             refer_to(shop, ready.teacher)
         if self._experiment.data_free is not None:
             self._rewrite(shop, ready)
-            self._check_fit(shop, ready.teacher)
+            last = self._check_fit(shop, ready.teacher)
         else:
-            self._check_fit(shop, ready.teacher)
+            last = self._check_fit(shop, ready.teacher)
             self._rewrite(shop, ready)
         chain = self._experiment.chain
         source = None if chain is not None else source_of_answers(shop, ready.teacher)
-        pace = self._pace(shop, ready.teacher)
+        pace = self._pace(shop, last)
         self._students(shop, "scratch", None, pace)
         self._check_teacher(shop, ready)
         if source is None:
             source = source_of_answers(shop, climb(shop, ready).teacher)
         self._eased = with_ease(shop, ready.teacher)
         if chain is not None and chain.direct:
-            self._students(shop, DIRECT, Source(teacher=ready.teacher), pace)
+            direct = Source(teacher=ready.teacher)
+            self._students(shop, DIRECT, direct, pace, objective=self._direct)
         learner = heir(self._experiment.student, ready)
         self._students(shop, "distilled", source, pace, student=learner)
         return ready, source.key
@@ -190,21 +192,29 @@ class Pipeline:
         """Both students' first batch, before a teacher is trained for hours."""
         self._shake(shop, self._scratch_objective(), None, self._experiment.data.lessons)
 
-    def _check_fit(self, shop: Workshop, teacher: Teacher) -> None:
+    def _check_fit(self, shop: Workshop, teacher: Teacher) -> Teacher:
         """The whole handshake, teacher and projectors included, before the students train.
 
-        From here on the objective has names where its layers were `auto`, so that stores keep the
+        From here on objectives have names where their layers were `auto`, so that stores keep the
         right ones and stages depend on them.
+
+        Returns:
+            Whom the students will be taught by; of a chain its last link, with first weights.
         """
         e, chain, last = self._experiment, self._experiment.chain, teacher
-        taught = taught_samples(e.data)
+        taught, links = taught_samples(e.data), []
         for link, above, below in stand_ins(e, teacher):
-            self._shake(shop, link.objective, above, taught, model=link.model)
+            named = self._shake(shop, link.objective, above, taught, model=link.model).named
+            links.append(replace(link, objective=named))
             last = below.to(shop.runtime.device)
         agreed = self._shake(shop, e.objective, last, taught)
         if chain is not None and chain.direct:
-            self._shake(shop, e.objective, teacher, taught)
+            self._direct = self._shake(shop, e.objective, teacher, taught).named
         self._experiment = shop.settle(agreed)
+        if chain is not None:
+            named_chain = replace(chain, links=tuple(links))
+            self._experiment = shop.experiment = replace(self._experiment, chain=named_chain)
+        return last
 
     def _shake(
         self,
@@ -254,6 +264,7 @@ class Pipeline:
         pace: Callable[[], Pace],
         *,
         student: MadeModel | None = None,
+        objective: Objective | None = None,
         seeds: tuple[int, ...] | None = None,
         kept: Mapping[str, MadeModel] = MappingProxyType({}),
     ) -> None:
@@ -262,15 +273,14 @@ class Pipeline:
         learning = replace(learning, curriculum=None) if source is None else self._eased
         if source is not None and e.sequences is not None:
             written_by = f"{e.sequences} {source.key}"
-        needs = e.objective.needs()
-        asks = not written_by or needs.teacher_logits or bool(needs.teacher_layers)
+        minimised = objective or e.objective
+        asks = not written_by or needs_teacher(minimised.needs())
         if source is not None and e.data_free is not None:
             written_by = f"{e.data_free}"
         if source is not None:
             samples = taught_samples(e.data)
-        elif e.data.transfer is not None or e.data.taught is not None:
-            taught = len(taught_samples(e.data))
-            learning = _as_long(learning, mine=len(samples), theirs=taught)
+        else:
+            learning = as_long(learning, e.data)
         for seed in e.seeds if seeds is None else seeds:
             train(
                 shop,
@@ -280,7 +290,7 @@ class Pipeline:
                     model=student or e.student,
                     learning=learning,
                     samples=samples,
-                    objective=self._scratch_objective() if source is None else e.objective,
+                    objective=self._scratch_objective() if source is None else minimised,
                     teacher=None if source is None or not asks else source.teacher,
                     views=None if source is None else source.views,
                     on_policy=None if source is None else e.on_policy,
@@ -306,15 +316,3 @@ class Pipeline:
         )
         if warning is not None:
             shop.warn(warning)
-
-
-def _as_long(learning: Learning, *, mine: int, theirs: int) -> Learning:
-    """As many epochs of `mine` samples as make the steps of its epochs of `theirs` samples."""
-    settings = learning.settings
-    steps = settings.epochs * _batches(theirs, settings.batch_size)
-    epochs = max(1, round(steps / _batches(mine, settings.batch_size)))
-    return replace(learning, settings=replace(settings, epochs=epochs))
-
-
-def _batches(samples: int, size: int) -> int:
-    return -(-samples // min(size, samples))

@@ -114,6 +114,7 @@ def _trained(shop: Workshop, source: TrainedTeacher, number: int) -> Ready:
             objective=objective,
             pace=pace,
             data=data,
+            classes=source.classes,
         ),
     )
     module, other = _modules(shop, source.model, number, outputs=data.num_outputs)

@@ -41,6 +41,7 @@ class Assigned:
     views: int | None = None  # how many are rotated through, for a stored teacher
     written_by: str = ""  # who wrote the texts to be learnt, if they are not the data's
     data: DataSet | None = None  # what is validated on, if not the experiment's
+    classes: tuple[int, ...] | None = None  # whose samples these are, if not of all
     kept: Mapping[str, MadeModel] = field(default_factory=dict)  # of a teacher that grows, by role
 
     @property
@@ -66,6 +67,8 @@ def train(shop: Workshop, task: Assigned) -> dict[str, object]:
         parts = (*parts, task.on_policy)
     if task.written_by:
         parts = (*parts, task.written_by)
+    if task.classes is not None:
+        parts = (*parts, f"classes {task.classes}")
     if task.kept:
         parts = (*parts, *(f"{role} {model.key}" for role, model in task.kept.items()))
     files = [folder / name for name in (SELECTED, LAST, BEST)]
@@ -95,6 +98,7 @@ def _fit(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]:
         ),
         folder,
     )
+    (folder / CORRECTION).unlink(missing_ok=True)
     save_model(module, config, folder)
     for name in (LAST, BEST):
         write_weights(module, folder / name)

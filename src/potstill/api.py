@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from potstill.build import build
+from potstill.build.combinations import refuse_strangers
 from potstill.build.conditions import counted
 from potstill.build.fitted import checked
 from potstill.build.given import (
@@ -127,6 +128,7 @@ def distill(
         data_free=data_free,
         calibrate=calibrate,
     )
+    refuse_strangers(experiment)
     return Pipeline(checked(experiment), Path(out)).run()
 
 

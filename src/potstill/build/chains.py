@@ -4,23 +4,31 @@ from functools import partial
 
 from torch import nn
 
+from potstill.build.conditions import counted
 from potstill.build.learning import build_objective, learning_of
 from potstill.build.models import config_of, made_model
+from potstill.build.weighing import weighed
 from potstill.data import DataSet
 from potstill.errors import RecipeError
 from potstill.losses import Objective
 from potstill.pipeline.experiment import Chain, GrowingSource, Learning, Link, MadeModel
 from potstill.protocols import Task
-from potstill.recipe import AssistantSpec, Recipe
+from potstill.recipe import AssistantSpec, Recipe, TeacherSpec
 from potstill.train import MeanTeacher, Peers
 
 FIRST_SEED = 1001  # of links: none of the students'
 _PEER_SEEDS = 5003
+_OF_MODELS = (
+    "train", "label_map", "tokenizer", "markers", "route", "combine", "weights", "confidence",
+    "width", "calibrate",
+)  # fmt: skip
+"""Keys of `teacher` that say something of models that are there before the student."""
 
 
 def chain_of(
     recipe: Recipe,
     data: DataSet,
+    task: Task,
     *,
     student: MadeModel,
     learning: Learning,
@@ -40,6 +48,11 @@ def chain_of(
             f"`chain` is not built for `task: {recipe.task}`"
             f"{' with `distill.on_policy`' if recipe.distill.on_policy else ''} yet; leave it out."
         )
+    if student.cut is not None or recipe.student.head == "teacher":
+        raise RecipeError(
+            "A `chain` changes whom the student learns from, and this student is made of the "
+            "teacher itself; leave `chain` out, or `student.model.trained` and `student.head`."
+        )
     usual = partial(Link, learning=learning, objective=objective)
     if spec.generations is not None:
         links = [
@@ -48,7 +61,7 @@ def chain_of(
         ]
     else:
         links = [
-            _assistant(each, n, recipe, data, usual=usual, trust=trust)
+            _assistant(each, n, recipe, data, task, usual=usual, trust=trust)
             for n, each in enumerate(spec.assistants, start=1)
         ]
     return Chain(links=tuple(links), direct=spec.direct, together=spec.together)
@@ -59,6 +72,7 @@ def _assistant(
     number: int,
     recipe: Recipe,
     data: DataSet,
+    task: Task,
     *,
     usual: "partial[Link]",
     trust: bool,
@@ -71,7 +85,8 @@ def _assistant(
     if spec.distill is not None:
         own["learning"] = learning_of(spec.distill)
         if spec.distill.objective is not None:
-            own["objective"] = build_objective(spec.distill.objective)
+            told = counted(build_objective(spec.distill.objective), data)
+            own["objective"] = weighed(told, task)
     return usual(role=role, model=model, seed=FIRST_SEED + number, **own)
 
 
@@ -88,6 +103,13 @@ def growing_of(
         raise RecipeError(
             "`teacher.average` and `teacher.peers` grow with the student: leave `teacher.tta` and "
             "`distill.sequences` out, and take a task with labels."
+        )
+    usual = TeacherSpec()
+    beside = [key for key in _OF_MODELS if getattr(spec, key) != getattr(usual, key)]
+    if beside:
+        raise RecipeError(
+            f"`teacher.{beside[0]}` is for teachers that are models, and `teacher."
+            f"{'average' if spec.average else 'peers'}` grows with the student; leave it out."
         )
     if spec.average is not None:
         decay, ramp = spec.average.decay, spec.average.ramp

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from potstill.build.chains import chain_of, growing_of
+from potstill.build.combinations import refuse_strangers
 from potstill.build.conditions import calibrate_of, counted, curriculum_of, data_free_of
 from potstill.build.data import build_data
 from potstill.build.fitted import checked
@@ -105,13 +106,14 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         track=recipe.track,
         sequences=sequences,
         chain=chain_of(
-            recipe, data, student=student, learning=learning, objective=objective, trust=trust
+            recipe, data, task, student=student, learning=learning, objective=objective, trust=trust
         ),
         correct_bias=Correct(recipe.distill.correct_bias),
         data_free=data_free,
         calibrate=calibrate,
         recipe=recipe.to_yaml(),
     )
+    refuse_strangers(made)
     return checked(made)
 
 

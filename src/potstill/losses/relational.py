@@ -98,9 +98,20 @@ class CorrelationCongruence(BatchTerm):
         )
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Potential(BatchTerm):
+    """A potential of samples that Huber's loss compares."""
+
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        BatchTerm.__post_init__(self)
+        check_number(self, "delta", self.delta, above=0)
+
+
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RkdDistance(BatchTerm):
+class RkdDistance(_Potential):
     r"""Keep the distances between samples, in units of their mean.
 
     Formula: $\frac{1}{B^2} \sum_{i \ne j} h(\psi^s_{ij} - \psi^t_{ij})$, $\psi_{ij} = \|x_i - x_j\|
@@ -120,12 +131,6 @@ class RkdDistance(BatchTerm):
         delta: of Huber's loss, above 0.
     """
 
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        BatchTerm.__post_init__(self)
-        check_number(self, "delta", self.delta, above=0)
-
     def value(
         self, student_BD: Tensor, teacher_BE: Tensor, mask_B: Tensor | None, number: int
     ) -> Tensor:
@@ -135,7 +140,7 @@ class RkdDistance(BatchTerm):
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RkdAngle(BatchTerm):
+class RkdAngle(_Potential):
     r"""Keep the angles that samples make with each other.
 
     Formula: $\frac{1}{B^3} \sum_{ijk} h(\cos\angle^s_{ijk} - \cos\angle^t_{ijk})$, the angle at
@@ -155,12 +160,6 @@ class RkdAngle(BatchTerm):
         teacher_layout: how to read the teacher's feature.
         delta: of Huber's loss, above 0.
     """
-
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        BatchTerm.__post_init__(self)
-        check_number(self, "delta", self.delta, above=0)
 
     def value(
         self, student_BD: Tensor, teacher_BE: Tensor, mask_B: Tensor | None, number: int

@@ -17,7 +17,7 @@ from potstill.features.projectors import Projector
 from potstill.functional.distances import cosine_similarity, squared_error
 from potstill.functional.reductions import keep_rows
 from potstill.losses.checks import check_choice, check_flag
-from potstill.losses.layers import LayerTerm, total_of
+from potstill.losses.layers import LayerTerm, positions_of, total_of
 from potstill.signals import Partial, Signals, Target
 
 
@@ -108,7 +108,7 @@ class FeatureTerm(LayerTerm):
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`sample_losses` with padding left out; for terms whose rows or positions compare."""
-        return _over_positions(self, student, teacher, positions_BL=target.positions)
+        return _over_positions(self, student, teacher, positions_of(student, target))
 
     @final
     def bind(self, student: Signals, teacher: Signals) -> Self:
@@ -214,11 +214,10 @@ class Hint(FeatureTerm):
 
 
 def _over_positions(
-    term: FeatureTerm, student: Tensor, teacher: Tensor, *, positions_BL: Tensor | None
+    term: FeatureTerm, student: Tensor, teacher: Tensor, positions_BL: Tensor | None
 ) -> Tensor:
     """`[B]` losses in which padded positions are equal, and do not count in the mean."""
-    shape = (len(student), *student.shape[2:])
-    if positions_BL is None or tuple(positions_BL.shape) != shape:
+    if positions_BL is None:
         return term.sample_losses(student, teacher)
     losses_B = term.sample_losses(torch.where(positions_BL[:, None], student, teacher), teacher)
     return losses_B * positions_BL.shape[1] / positions_BL.sum(dim=1).clamp(min=1)

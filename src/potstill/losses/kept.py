@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from potstill.functional.draws import Draws
+from potstill.losses.layers import positions_of
 from potstill.signals import Target
 
 
@@ -17,7 +18,7 @@ def sum_kept(elements: Tensor, target: Target) -> Tensor:
         elements: `[B, D, *positions]`.
         target: knows the padding.
     """
-    kept_BP = kept_positions(elements, target)
+    kept_BP = positions_of(elements, target)
     each_BP = elements.sum(dim=1).flatten(1) if elements.ndim > 2 else elements.sum(1, keepdim=True)
     return (each_BP if kept_BP is None else torch.where(kept_BP, each_BP, 0)).sum(dim=1)
 
@@ -30,17 +31,9 @@ def draws_of(target: Target, rows: int, *, seed: int, device: torch.device) -> D
     return Draws.of(seed, chance_B, torch.zeros_like(chance_B))
 
 
-def kept_positions(feature: Tensor, target: Target) -> Tensor | None:
-    """`[B, P]` bool, the positions that are no padding; `None` where all count."""
-    positions_BL = target.positions
-    if positions_BL is None or tuple(positions_BL.shape) != (len(feature), *feature.shape[2:]):
-        return None
-    return positions_BL
-
-
 def kept_elements(feature: Tensor, target: Target) -> Tensor | None:
     """`[B, P]` bool, the positions of samples that count; `None` where all do."""
-    kept_BP = kept_positions(feature, target)
+    kept_BP = positions_of(feature, target)
     mask_B = target.mask(labels=False) if len(feature) == target.num_rows else None
     if mask_B is None:
         return kept_BP

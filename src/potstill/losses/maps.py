@@ -18,7 +18,8 @@ from potstill.functional.maps import channel_kl, standardised_error
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_choice, check_number
 from potstill.losses.features import FeatureTerm
-from potstill.losses.kept import draws_of, kept_elements, kept_positions, sum_kept
+from potstill.losses.kept import draws_of, kept_elements, sum_kept
+from potstill.losses.layers import positions_of
 from potstill.protocols import Needs
 from potstill.signals import Target
 
@@ -114,7 +115,7 @@ class CWD(_PlaceTerm):
 
     def losses(self, student: Tensor, teacher: Tensor, target: Target, matcher: Matcher) -> Tensor:
         """`[B]`, a mean over channels."""
-        kept_BP = kept_positions(student, target)
+        kept_BP = positions_of(student, target)
         return channel_kl(student, teacher, temperature=self.temperature, kept_BP=kept_BP)
 
 

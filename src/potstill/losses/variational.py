@@ -16,6 +16,7 @@ from potstill.features.matcher import Matcher
 from potstill.functional.reductions import upcast
 from potstill.losses.checks import check_number
 from potstill.losses.features import FeatureTerm, check_projects
+from potstill.losses.layers import positions_of
 from potstill.signals import Target
 
 _SMALLEST: Final = 1e-5  # variance, as in the authors' code
@@ -77,8 +78,8 @@ class VID(FeatureTerm):
         variance = variance_D.reshape(1, -1, *[1] * (student.ndim - 2))
         squares = (upcast(student) - upcast(teacher)).square()
         losses = (squares / variance + variance.log()).mean(dim=1) / 2
-        positions_BL = target.positions
-        if positions_BL is None or positions_BL.shape != losses.shape:
+        positions_BL = positions_of(student, target)
+        if positions_BL is None:
             return losses.reshape(len(losses), -1).mean(dim=1)
         kept = torch.where(positions_BL, losses, 0)
         return kept.sum(dim=1) / positions_BL.sum(dim=1).clamp(min=1)

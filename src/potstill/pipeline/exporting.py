@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
 from potstill.export.pretrained import export_pretrained
@@ -21,6 +20,7 @@ from potstill.measure.latency import (
 )
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
 from potstill.models import ReusedHead
+from potstill.pipeline.filing import write_each
 from potstill.pipeline.streaming import export_streams
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import restored
@@ -109,38 +109,27 @@ def _write(
         data.tokens.save(folder / "tokenizer")
     if data.table is not None:
         data.table.save(folder / "columns.json")
-    written: dict[str, Path] = {}
-    parity: dict[str, object] = {}
-    for role, module in modules.items():
-        path = folder / f"{role}.onnx"
-        normalise, texts = data.normalise.as_module(), data.normalise.tokens
-        shop.progress.note(f"exporting {role} to {path}")
-        try:
-            export_onnx(
-                module,
-                _raw(shop, 2),
-                path,
-                normalise=None if texts else normalise,
-                labels=data.classes,
-                input_description="tokens" if texts else f"{data.kind}, raw values",
-                texts=texts,
-            )
-            parity[role] = check_parity(
-                module,
-                path,
-                _raw(shop, PARITY_PICTURES if boxes else PARITY_ROWS),
-                normalise=normalise,
-                kind=shop.experiment.task.kind,
-            )
-        except ExportError as error:
-            path.unlink(missing_ok=True)
-            if role != "teacher":
-                raise
-            shop.warn(f"The teacher was not exported: {error}")
-            continue
-        written[role] = path
-    write_json(folder / "parity.json", {"models": parity})
-    return written, parity
+    normalise, texts = data.normalise.as_module(), data.normalise.tokens
+
+    def write(module: nn.Module, path: Path) -> object:
+        export_onnx(
+            module,
+            _raw(shop, 2),
+            path,
+            normalise=None if texts else normalise,
+            labels=data.classes,
+            input_description="tokens" if texts else f"{data.kind}, raw values",
+            texts=texts,
+        )
+        return check_parity(
+            module,
+            path,
+            _raw(shop, PARITY_PICTURES if boxes else PARITY_ROWS),
+            normalise=normalise,
+            kind=shop.experiment.task.kind,
+        )
+
+    return write_each(shop, modules, folder, write)
 
 
 def _write_pretrained(

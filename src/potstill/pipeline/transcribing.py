@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from potstill.errors import ExportError
 from potstill.export.transcriber import export_transcriber
+from potstill.pipeline.filing import write_each
 from potstill.pipeline.workshop import Workshop
-from potstill.runtime.files import write_json
 from potstill.runtime.texts import MASK
 
 
@@ -19,28 +18,17 @@ def write_transcribers(
 ) -> tuple[dict[str, Path], dict[str, object]]:
     """An ONNX file of each model, and how each answers beside it."""
     data = shop.experiment.data
-    written: dict[str, Path] = {}
-    parity: dict[str, object] = {}
-    for role, module in modules.items():
-        path = folder / f"{role}.onnx"
-        shop.progress.note(f"exporting {role} to {path}")
-        try:
-            parity[role] = export_transcriber(
-                module,
-                path,
-                data.test.inputs,
-                letters=data.classes or (),
-                scale=data.normalise.scale,
-            )
-        except ExportError as error:
-            path.unlink(missing_ok=True)
-            if role != "teacher":
-                raise
-            shop.warn(f"The teacher was not exported: {error}")
-            continue
-        written[role] = path
-    write_json(folder / "parity.json", {"models": parity})
-    return written, parity
+
+    def write(module: nn.Module, path: Path) -> object:
+        return export_transcriber(
+            module,
+            path,
+            data.test.inputs,
+            letters=data.classes or (),
+            scale=data.normalise.scale,
+        )
+
+    return write_each(shop, modules, folder, write)
 
 
 def middling(planes_N2L: NDArray[np.floating]) -> NDArray[np.floating]:

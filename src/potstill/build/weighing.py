@@ -6,7 +6,7 @@ import torch
 
 from potstill.data import DataSet
 from potstill.errors import RecipeError
-from potstill.losses import CrossEntropy, Objective
+from potstill.losses import CrossEntropy, ExitCrossEntropy, Objective
 from potstill.losses.objective import Weighted
 from potstill.losses.scheduled import with_standing
 from potstill.protocols import Task, Term
@@ -70,7 +70,7 @@ def weighed(objective: Objective, task: Task) -> Objective:
         return objective
 
     def heavier(term: Term) -> Term:
-        if isinstance(term, CrossEntropy) and term.class_weights is None:
+        if isinstance(term, CrossEntropy | ExitCrossEntropy) and term.class_weights is None:
             return replace(term, class_weights=weights)
         return term
 

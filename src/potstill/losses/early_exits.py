@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from potstill.errors import HandshakeError, RecipeError
 from potstill.functional.divergences import kl, log_softened, softened
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
 from potstill.losses.checks import check_choice, check_number
+from potstill.losses.labels import CrossEntropy
 from potstill.losses.rows import ONE_OF_MANY
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs, Term
@@ -47,12 +47,18 @@ class ExitCrossEntropy(ArithmeticTerm):
 
     Args:
         exits: their names, `exits.0` …; the last layer is not one of them.
+        class_weights: as in `CrossEntropy`.
     """
 
     exits: tuple[str, ...] = _DEFAULT
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exits", _names(self, self.exits))
+        object.__setattr__(self, "class_weights", self._by_labels().class_weights)
+
+    def _by_labels(self) -> CrossEntropy:
+        return CrossEntropy(class_weights=self.class_weights)
 
     def needs(self) -> Needs:
         """The student's exits, and labels."""
@@ -71,10 +77,9 @@ class ExitCrossEntropy(ArithmeticTerm):
             return Partial(exits[0][:0].sum(), 0)
         mask_N = target.mask(labels=True)
         labels = keep_rows(target.labels, mask_N)
-        each = [
-            F.cross_entropy(keep_rows(exit_NC, mask_N), labels, reduction="none")
-            for exit_NC in exits
-        ]
+        losses = self._by_labels().row_losses
+        kept = [keep_rows(exit_NC, mask_N) for exit_NC in exits]
+        each = [losses(exit_NC, exit_NC, labels) for exit_NC in kept]
         return Partial(_summed(each, target, mask_N), self.count(target))
 
 

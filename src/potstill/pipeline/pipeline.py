@@ -183,7 +183,8 @@ class Pipeline:
         """What the test figures depend on: every trained model."""
         e = self._experiment
         student: tuple[object, ...] = (e.student.key, e.learning, e.objective, e.seeds, e.export)
-        asked, chain = (e.measuring.lm_eval, e.measuring.pairs), e.chain and e.chain.key
+        prompts = e.measuring.prompts if e.data.tokens is not None else None
+        asked, chain = (e.measuring.lm_eval, e.measuring.pairs, prompts), e.chain and e.chain.key
         rare = (e.on_policy, e.sequences, chain, e.data_free, *asked)
         student += tuple(part for part in rare if part is not None)
         return shop.key(ready.teacher.fingerprint(), *student)

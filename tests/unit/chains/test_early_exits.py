@@ -56,6 +56,17 @@ def test_exits_learn_from_labels(said) -> None:
     torch.testing.assert_close(gradient, moved)
 
 
+def test_classes_weigh_at_exits_as_at_the_end(said) -> None:
+    signals, each, target = said
+    weights = (0.5, 2.0, 1.0, 0.0)
+
+    exits = ExitCrossEntropy(exits=("exits.0",), class_weights=weights)(signals, Signals(), target)
+    end = CrossEntropy(class_weights=weights)(Signals(logits=Logits(each[0])), Signals(), target)
+
+    torch.testing.assert_close(exits.total, end.total, check_dtype=False)
+    assert int(exits.count) == int(end.count)
+
+
 @pytest.mark.parametrize("by", ["deepest", "teacher"])
 def test_exits_learn_from_the_last_layer_or_the_teacher(said, by) -> None:
     signals, each, target = said

@@ -6,7 +6,7 @@ import torch
 from potstill.build.weighing import class_weights, weighed
 from potstill.data import load
 from potstill.errors import RecipeError
-from potstill.losses import KD, CrossEntropy
+from potstill.losses import KD, CrossEntropy, ExitCrossEntropy
 from potstill.recipe import parse
 from potstill.tasks import Classification, MultiLabel, Regression
 
@@ -53,6 +53,8 @@ def test_cross_entropy_of_the_objective_is_weighed_alike() -> None:
     assert repr(weighed(objective, task)) == (
         "0.9 * KD(temperature=2) + 0.1 * CrossEntropy(class_weights=(0.5, 2.0))"
     )
+    exits = weighed(ExitCrossEntropy() + CrossEntropy(), task)
+    assert [term.class_weights for _, term in exits] == [(0.5, 2.0)] * 2
     assert repr(task.default_objective()) == "CrossEntropy(class_weights=(0.5, 2.0))"
     assert weighed(objective, Classification()) is objective
 

@@ -1,5 +1,6 @@
 """`potstill`: the commands put together, and what happens when one fails."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -95,3 +96,5 @@ def _settle_environment() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Said by torch of how torchao, which Transformers imports, registers itself; for its authors.
+    logging.getLogger("torch.utils._pytree").addFilter(lambda said: "Enum" not in said.msg)

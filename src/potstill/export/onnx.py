@@ -20,6 +20,7 @@ from torch.export import Dim, ExportedProgram
 
 from potstill import __version__
 from potstill.errors import ExportError, StorageError
+from potstill.export.naming import name_nodes
 from potstill.export.shipped import Shipped, ShippedText
 from potstill.runtime.modes import evaluating
 from potstill.runtime.texts import NAMES
@@ -223,6 +224,7 @@ def _tidy(proto: onnx.ModelProto) -> None:
     """Name the batch and drop the exporter's notes: they hold paths of this machine."""
     graph = proto.graph
     graph.name = "student"
+    name_nodes(graph)
     del graph.value_info[:]
     first = graph.input[0].type.tensor_type.shape.dim
     names = {size.dim_param: name for size, name in zip(first, (BATCH, LENGTH), strict=False)}

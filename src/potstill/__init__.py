@@ -1,9 +1,10 @@
 """Potstill: knowledge distillation from a teacher to a measured student.
 
 Verbs: `distill` (objects in, a measured run out), `run` (the same from a recipe), `plan` (a dry
-run), `label` (a teacher's answers into a store). Nouns: `Teacher`, `Term`, `Objective`,
-`Distiller`, `Recipe`, `Run`, `Store`. Everything else lives in sub-packages: `potstill.losses`,
-`potstill.teachers`, `potstill.data`, `potstill.models`, `potstill.tasks`, …
+run), `label` (a teacher's answers into a store), `export_run` (a student into files), `load` (the
+student in one of them). Nouns: `Teacher`, `Term`, `Objective`, `Distiller`, `Recipe`, `Run`,
+`Store`. Everything else lives in sub-packages: `potstill.losses`, `potstill.teachers`,
+`potstill.data`, `potstill.models`, `potstill.tasks`, …
 
 Importing this package imports nothing else: names are fetched when they are first used.
 """
@@ -12,9 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from potstill.api import distill, label, load_recipe, plan, run
+    from potstill.api import distill, export_run, label, load_recipe, plan, run
     from potstill.errors import PotstillError
     from potstill.losses import KD, CrossEntropy, Hint, Objective
+    from potstill.models import load
     from potstill.pipeline import Run
     from potstill.protocols import Task, Teacher, Term
     from potstill.recipe import Recipe
@@ -31,10 +33,12 @@ __all__ = [
     "distill",
     "Distiller",
     "EstimatorTeacher",
+    "export_run",
     "FunctionTeacher",
     "Hint",
     "KD",
     "label",
+    "load",
     "load_recipe",
     "ModuleTeacher",
     "Objective",
@@ -60,10 +64,12 @@ _HOMES = {
     "distill": "potstill.api",
     "Distiller": "potstill.train",
     "EstimatorTeacher": "potstill.teachers",
+    "export_run": "potstill.api",
     "FunctionTeacher": "potstill.teachers",
     "Hint": "potstill.losses",
     "KD": "potstill.losses",
     "label": "potstill.api",
+    "load": "potstill.models",
     "load_recipe": "potstill.api",
     "ModuleTeacher": "potstill.teachers",
     "Objective": "potstill.losses",

@@ -1,11 +1,11 @@
 """The verbs. Each builds objects and calls one of them; none has behaviour of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from potstill.build import build
 from potstill.build.combinations import refuse_strangers
@@ -21,8 +21,12 @@ from potstill.build.given import (
     made_student,
     task_of,
 )
+from potstill.build.leaving import export_student
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import RecipeError
+from potstill.export.formats import Bound
+from potstill.export.manifest import Artefact
+from potstill.export.sound import check_sound
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, Learning, Pipeline, Run
@@ -297,3 +301,58 @@ def ask_recipe(
     read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
     folder = Path(run) if run is not None else Path("runs") / read.name
     return ask_experiment(build(read), folder, progress=progress)
+
+
+def export_run(
+    run: Run | Path | str,
+    formats: Sequence[str] | None = None,
+    *,
+    role: str = "distilled",
+    seed: int | None = None,
+    out: Path | str | None = None,
+    data: DataSet | None = None,
+    student: nn.Module | None = None,
+    bounds: Mapping[str, Bound] | None = None,
+    trust: bool = False,
+) -> Path:
+    """Write a student of a finished run in further forms, each compared with the student.
+
+    Args:
+        run: a run or its folder.
+        formats: `onnx`, `onnx-fp16`, `onnx-int8`, `executorch`, `torch`, `safetensors`; the
+            recipe's if left out.
+        role: whose student: `distilled`, `scratch`, `teacher`.
+        seed: which one; the one that the run ships if left out.
+        out: a folder; `export` in the run folder if left out.
+        data: what the run was trained on; read again as its recipe says if left out.
+        student: with its weights, if it was made by your own code, which no file can rebuild.
+        bounds: by precision (`float32`, `float16`, `int8`), how far a file may be from the student.
+        trust: let code that the recipe names run.
+
+    Returns:
+        The folder with the files, `README.md`, `example.py`, `manifest.json` and `parity.json`.
+
+    Raises:
+        ExportError: a form cannot be written, or answers otherwise than its bound allows; those
+            that can are there all the same.
+    """
+    return export_student(
+        run if isinstance(run, Run) else Run(run),
+        formats,
+        role=role,
+        seed=seed,
+        out=None if out is None else Path(out),
+        data=data,
+        student=student,
+        bounds=bounds,
+        trust=trust,
+    )
+
+
+def check_export(path: Path | str) -> Artefact:
+    """What the manifest says of an exported file, if it is unaltered and its runtime opens it.
+
+    Raises:
+        ExportError: it is corrupt, was altered, is unknown to the manifest, or cannot be opened.
+    """
+    return check_sound(Path(path))

@@ -29,6 +29,7 @@ FROZEN = {
         "--retries",
         "--json",
     ],
+    "export": ["run", "--role", "--seed", "--format", "--out", "--check", "--trust", "--json"],
     "init": ["path", "--force"],
     "label": [
         "recipe",

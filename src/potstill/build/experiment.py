@@ -6,6 +6,7 @@ from potstill.build.chains import chain_of, growing_of
 from potstill.build.combinations import refuse_strangers
 from potstill.build.conditions import calibrate_of, counted, curriculum_of, data_free_of
 from potstill.build.data import build_data
+from potstill.build.exporting import formats_of, parity_of
 from potstill.build.fitted import checked
 from potstill.build.learning import (
     build_objective,
@@ -24,10 +25,6 @@ from potstill.data import DataSet
 from potstill.data.gold import GoldPairs, read_gold_pairs
 from potstill.errors import RecipeError
 from potstill.measure.harness import Harness
-from potstill.models import (
-    PURPOSES,
-)
-from potstill.models.config import TAGGING
 from potstill.pipeline.experiment import (
     Correct,
     Experiment,
@@ -70,7 +67,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
     sequences = sequences_of(recipe)
     data_free, calibrate = data_free_of(recipe), calibrate_of(recipe)
     data = build_data(recipe, trust=trust)
-    task = _task(recipe, data)
+    task = task_in(recipe, data)
     objective = weighed(counted(build_objective(recipe.distill.objective), data), task)
     teacher: TeacherSource
     if isinstance(task, Embedding):
@@ -96,7 +93,8 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
         looks=looks_of(recipe),
         on_policy=on_policy_of(recipe),
         seeds=recipe.seeds,
-        export=_formats(recipe, task),
+        export=formats_of(recipe, task),
+        parity=parity_of(recipe),
         measuring=_measuring(recipe, data),
         storing=storing_of(recipe.store, objective),
         device=recipe.device,
@@ -175,7 +173,8 @@ def _check_detection(recipe: Recipe) -> None:
         )
 
 
-def _task(recipe: Recipe, data: DataSet) -> Task:
+def task_in(recipe: Recipe, data: DataSet) -> Task:
+    """The task that a recipe names."""
     reduction = recipe.distill.reduction
     if recipe.task not in _PREDICTING:
         refuse_weighing(recipe)
@@ -192,9 +191,3 @@ def _task(recipe: Recipe, data: DataSet) -> Task:
     if recipe.task == "tagging":
         return Tagging(data.classes or ())
     return Embedding() if recipe.task == "embedding" else predicting_task(recipe, data)
-
-
-def _formats(recipe: Recipe, task: Task) -> tuple[str, ...]:
-    """What is exported; `auto` is what the task's models are used as."""
-    usual = "hf" if task.name in PURPOSES - {TAGGING} or task.judged_by else "onnx"
-    return tuple(dict.fromkeys(usual if each == "auto" else each for each in recipe.export))

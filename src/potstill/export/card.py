@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from potstill.errors import ExportError
+from potstill.export.card_files import shipped_files
 
 ROLES = {
     "teacher": "the teacher",
@@ -14,7 +15,7 @@ ABSENT = "not measured"
 Tree = Mapping[str, object]
 
 
-def model_card(results: Tree, role: str) -> str:
+def model_card(results: Tree, role: str, *, files: Sequence[Tree] = (), example: str = "") -> str:
     """Markdown for `models/<role>/README.md`.
 
     Says what the model is, what it was trained on and by whom, its figures with their spread, and
@@ -23,6 +24,8 @@ def model_card(results: Tree, role: str) -> str:
     Args:
         results: the content of results.json.
         role: `teacher`, `scratch` or `distilled`.
+        files: the manifest's entries of what lies beside the card, if it lies beside artefacts.
+        example: the program that asks one of them.
 
     Raises:
         ExportError: the results have no such model.
@@ -37,13 +40,7 @@ def model_card(results: Tree, role: str) -> str:
     model = _tree(models, role)
     sections = [
         _heading(results, model, role),
-        _use(
-            model,
-            texts=_tree(results, "data").get("kind") == "text",
-            auto="AutoModelForSeq2SeqLM"
-            if results.get("task") == "seq2seq"
-            else "AutoModelForCausalLM",
-        ),
+        shipped_files(files, example) if files else _usual_use(results, model),
         _rules(model),
         _origin(results, models, role),
         _figures(results, model),
@@ -77,6 +74,15 @@ def _rules(model: Tree) -> str:
         return ""
     said = "\n".join(str(line) for line in lines)
     return f"## What it says\n\n```text\n{said}\n```"
+
+
+def _usual_use(results: Tree, model: Tree) -> str:
+    writes = results.get("task") == "seq2seq"
+    return _use(
+        model,
+        texts=_tree(results, "data").get("kind") == "text",
+        auto="AutoModelForSeq2SeqLM" if writes else "AutoModelForCausalLM",
+    )
 
 
 def _use(model: Tree, *, texts: bool, auto: str) -> str:

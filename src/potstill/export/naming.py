@@ -34,7 +34,7 @@ def layer_of(node: str) -> str:
 def _layer(node: onnx.NodeProto, weights: set[str]) -> str:
     for name in node.input:
         if name in weights and name.endswith((".weight", ".weight_bias", ".weight_scaled")):
-            return name.removeprefix(INSIDE).rpartition(".")[0]
+            return str(name).removeprefix(INSIDE).rpartition(".")[0]
     notes = {entry.key: entry.value for entry in node.metadata_props}
     try:
         scopes = ast.literal_eval(notes.get(SCOPES, "[]"))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 import torch
@@ -40,6 +41,7 @@ def export_onnx(
     labels: Sequence[str] | None = None,
     input_description: str = "",
     texts: bool = False,
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write `normalise` followed by `model` to an ONNX file and return its path.
 
@@ -59,6 +61,7 @@ def export_onnx(
         labels: names of the classes, in order.
         input_description: for people, for example "RGB image, 0..1".
         texts: the samples are planes of tokens `[B, P, L]`; `normalise` is not needed then.
+        notes: further entries of the file's metadata.
 
     Raises:
         ExportError: an operator has no ONNX form, the answers depend on the data in a way that
@@ -66,7 +69,7 @@ def export_onnx(
         StorageError: the file cannot be written.
     """
     opset = opset or DEFAULT_OPSET
-    sample = _example(sample_input)
+    sample = example(sample_input)
     shipped = ShippedText(model) if texts else Shipped(model, normalise)
     given = tuple(p.contiguous() for p in sample.unbind(1)) if texts else (sample,)
     names = NAMES[: len(given)] if texts else (INPUT,)
@@ -79,6 +82,7 @@ def export_onnx(
     entries = {
         "potstill_version": __version__,
         "input": f"{str(sample.dtype).removeprefix('torch.')} {shape} {input_description}".strip(),
+        **notes,
     }
     if labels is not None:
         entries["labels"] = json.dumps(list(labels), ensure_ascii=False)
@@ -112,7 +116,7 @@ def export_graph(
     values = tuple(given.values())
     shapes = tuple({} if fixed else {0: Dim(BATCH), 1: Dim.DYNAMIC} for _ in values)
     with evaluating(module), torch.no_grad(), _quiet():
-        program = _captured(module, values, shapes)
+        program = captured(module, values, shapes)
         proto = _translate(program, values, list(given), DEFAULT_OPSET, output=output)
     _tidy(proto)
     entries = {"potstill_version": __version__, "input": description}
@@ -120,7 +124,7 @@ def export_graph(
     return _write(proto, path)
 
 
-def _example(sample: Tensor) -> Tensor:
+def example(sample: Tensor) -> Tensor:
     """Two rows on the CPU: with one, the batch would be taken for a constant."""
     rows = sample.detach()[:2].cpu()
     rows = rows.float() if rows.is_floating_point() else rows
@@ -130,12 +134,17 @@ def _example(sample: Tensor) -> Tensor:
 def _trace(shipped: nn.Module, given: tuple[Tensor, ...], *, texts: bool) -> ExportedProgram:
     sizes = {0: Dim(BATCH), 1: Dim.DYNAMIC} if texts else {0: Dim(BATCH)}
     shapes = tuple(sizes for _ in given)
-    return _captured(shipped, given, (shapes,) if texts else shapes)
+    return captured(shipped, given, (shapes,) if texts else shapes)
 
 
-def _captured(
+def captured(
     shipped: nn.Module, given: tuple[Tensor, ...], shapes: tuple[object, ...]
 ) -> ExportedProgram:
+    """The graph of a module, with the sizes that `shapes` leaves open.
+
+    Raises:
+        ExportError: the model holds on to one batch size, or does what no graph can say.
+    """
     try:
         return torch.export.export(shipped, given, dynamic_shapes=shapes, strict=False)
     except ExportError:
@@ -202,7 +211,7 @@ def _untranslatable(program: ExportedProgram, error: BaseException) -> ExportErr
             f"torch.onnx cannot write the model ({reason[0][:300]}); try another `opset`, or "
             "replace the layer that it names."
         )
-    layer = _layer_of(program, found[1])
+    layer = layer_using(program, found[1])
     return ExportError(
         f"ONNX has no form of the operator {found[1]}"
         + (f", used in layer '{layer}'" if layer else "")
@@ -210,7 +219,7 @@ def _untranslatable(program: ExportedProgram, error: BaseException) -> ExportErr
     )
 
 
-def _layer_of(program: ExportedProgram, operator: str) -> str | None:
+def layer_using(program: ExportedProgram, operator: str) -> str | None:
     """The innermost module whose forward uses an operator, by its name in the model."""
     for node in program.run_decompositions().graph.nodes:
         if node.op == "call_function" and str(node.target).startswith(operator):

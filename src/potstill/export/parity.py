@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from potstill.errors import DataError, ExportError
+from potstill.export.opened import Opened, open_artefact
 from potstill.export.shipped import Shipped
 from potstill.runtime.modes import evaluating
-from potstill.runtime.texts import are_texts, by_row, fed, trimmed
+from potstill.runtime.texts import are_texts, by_row, trimmed
 
 BATCH_SIZES = (1, 7, 64)
 SMALLEST_SCALE = 1e-3  # logits below this are not looked at relatively
@@ -46,14 +46,14 @@ def check_parity(
     max_difference: float = 1e-4,
     min_agreement: float = 0.999,
 ) -> Parity:
-    """Run an ONNX file and the model it came from on the same samples, and compare.
+    """Run an exported file and the model it came from on the same samples, and compare.
 
     The file is run with batches of 1 (the first 16 rows), 7 and 64. The difference is relative to
     the scale of the logits: `max |file - model| / max |model|` (the divisor is at least 0.001).
 
     Args:
         model: the student, in torch; left as it was found; compared in float32 on the CPU.
-        path: the ONNX file.
+        path: the file, of any kind that `open_artefact` opens.
         inputs: `[N, ...]`, real samples as the file takes them.
         normalise: what `export_onnx` was given.
         kind: of the targets. `single_label` compares the most likely class, `multi_label` every
@@ -73,7 +73,10 @@ def check_parity(
         raise DataError("Parity needs samples, got none; pass some rows of the test data.")
     rows = inputs.detach().cpu()
     expected = _answers_of_model(Shipped(model, normalise), rows)
-    answers = _answers_of_file(path, rows.contiguous().numpy())
+    opened = open_artefact(path)
+    if not opened.normalises and normalise is not None:
+        rows = normalise(rows)
+    answers = _answers_of_file(opened, path, rows.contiguous().numpy())
     differences, agreeing = [], []
     for size, got in answers.items():
         reference = expected[: len(got)]
@@ -98,8 +101,8 @@ def check_parity(
         min_agreement=min_agreement,
         rows=len(inputs),
         batch_sizes=list(BATCH_SIZES),
-        engine="onnxruntime",
-        version=onnxruntime.__version__,
+        engine=opened.engine,
+        version=opened.version,
     )
     _accept(parity, path)
     return parity
@@ -139,31 +142,10 @@ def _answers_of_model(shipped: Shipped, rows: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def open_file(path: Path) -> onnxruntime.InferenceSession:
-    """A session of ONNX Runtime on the CPU that says nothing below an error.
-
-    Raises:
-        ExportError: the file is missing or cannot be loaded.
-    """
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist; export the model before comparing it.")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime has no public root of its exceptions
-        raise ExportError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {path} "
-            f"({str(error).strip().splitlines()[0][:300]}); export it again with a lower `opset`."
-        ) from error
-
-
-def _answers_of_file(path: Path, rows: NDArray[np.generic]) -> dict[int, NDArray[np.float32]]:
+def _answers_of_file(
+    opened: Opened, path: Path, rows: NDArray[np.generic]
+) -> dict[int, NDArray[np.float32]]:
     """The answers to the rows (one by one: to the first of them), by size of batch."""
-    session = open_file(path)
-    names = [given.name for given in session.get_inputs()]
     answers = {}
     for size in BATCH_SIZES:
         part = rows[:SINGLE_ROWS] if size == 1 else rows
@@ -171,10 +153,8 @@ def _answers_of_file(path: Path, rows: NDArray[np.generic]) -> dict[int, NDArray
         if are_texts(rows):  # as they come in use: each batch of its own length
             batches = [trimmed(batch) for batch in batches]
         try:
-            answers[size] = np.concatenate(
-                [by_row(session.run(None, fed(names, b))[0], b) for b in batches]
-            )
-        except Exception as error:  # ONNX Runtime has no public root of its exceptions
+            answers[size] = np.concatenate([by_row(opened.answer(b), b) for b in batches])
+        except Exception as error:  # runtimes have no public root of their exceptions
             raise ExportError(
                 f"{path} cannot be run on a batch of {size} "
                 f"({str(error).strip().splitlines()[0][:300]}); export it again."

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from potstill.errors import ExportError
 from potstill.export.onnx import INPUT, export_graph
-from potstill.export.parity import SMALLEST_SCALE, open_file
+from potstill.export.opened import open_session
+from potstill.export.parity import SMALLEST_SCALE
 from potstill.runtime.modes import evaluating
 
 BOUND = 1e-4
@@ -92,7 +93,7 @@ def alone(planes_B2L: Tensor) -> list[Tensor]:
 
 
 def _compared(shipped: nn.Module, path: Path, waves: Sequence[Tensor]) -> Transcribed:
-    session = open_file(path)
+    session = open_session(path)
     worst, scale, same, frames = 0.0, SMALLEST_SCALE, 0, 0
     with evaluating(shipped), torch.no_grad():
         for wave in waves:

@@ -9,6 +9,7 @@ from potstill.models.reused import ReusedHead, last_linear, reused_config
 from potstill.models.rule_students import DecisionTree, RuleList
 from potstill.models.saved import load_model, save_model
 from potstill.models.shrunken import shrunken_config
+from potstill.models.single import load
 from potstill.models.sources import available
 from potstill.models.trimmed import cut_tokens, with_kept, without_kept
 
@@ -25,6 +26,7 @@ __all__ = [
     "cut_tokens",
     "language_student_config",
     "last_linear",
+    "load",
     "load_model",
     "reused_config",
     "save_model",

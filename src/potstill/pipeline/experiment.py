@@ -14,6 +14,7 @@ from potstill.data.feed import Feed
 from potstill.data.gold import GoldPairs
 from potstill.data.mix import Mix
 from potstill.data.samples import DataSet, Samples
+from potstill.export.formats import Bound
 from potstill.losses import Objective
 from potstill.measure.harness import Harness
 from potstill.models import ModelConfig
@@ -378,7 +379,8 @@ class Experiment:
         on_policy: of language models, how much the distilled student learns from its own answers;
             `None` for nothing. The control, scratch, learns from the data alone.
         seeds: one training of each student a seed.
-        export: formats; `onnx` or nothing.
+        export: forms: `hf`, and those of `potstill.export.formats.Format`.
+        parity: how far exported files may be from the student, by precision.
         measuring: see `Measuring`.
         storing: see `Storing`.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -406,6 +408,7 @@ class Experiment:
     on_policy: OnPolicy | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     export: tuple[str, ...] = ("onnx",)
+    parity: Mapping[str, Bound] = field(default_factory=dict)
     measuring: Measuring = field(default_factory=Measuring)
     storing: Storing = field(default_factory=Storing)
     device: str = "auto"

@@ -1,5 +1,6 @@
 """Writing models as ONNX, checking their answers, timing them on ONNX Runtime, weighing them."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from potstill.export.formats import BOUNDS
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
+from potstill.export.preprocessing import preprocessing
 from potstill.export.pretrained import export_pretrained
 from potstill.export.translator import export_translator
 from potstill.measure.latency import (
@@ -41,12 +44,17 @@ def export_models(shop: Workshop, ready: Ready, depends_on: list[str]) -> dict[s
     """ONNX files, parity, latency and sizes of all roles."""
     folder = shop.folder / "export"
     students = ["scratch", "distilled"]
-    files = [folder / f"{n}.onnx" for n in students if "onnx" in shop.experiment.export]
+    files = [folder / f"{n}.onnx" for n in students if _as_one_file(shop)]
     if "hf" in shop.experiment.export:
         files += [folder / name / "config.json" for name in students]
     return shop.run(
         "export", depends_on=depends_on, files=files, work=lambda: _export(shop, ready, folder)
     )
+
+
+def _as_one_file(shop: Workshop) -> bool:
+    """Whether models become ONNX files: asked for, or what other forms are made and timed by."""
+    return any(form != "hf" for form in shop.experiment.export)
 
 
 def best_seed(shop: Workshop, role: str) -> int:
@@ -100,16 +108,14 @@ def _write(
 ) -> tuple[dict[str, Path], dict[str, object]]:
     if "hf" in shop.experiment.export:
         return _write_pretrained(shop, modules, folder)
-    if "onnx" not in shop.experiment.export:
+    if not _as_one_file(shop):
         return {}, {}
     if shop.experiment.task.kind == "transcript":
         return write_transcribers(shop, modules, folder)
     data, boxes = shop.experiment.data, shop.experiment.task.kind == "boxes"
-    if data.tokens is not None:
-        data.tokens.save(folder / "tokenizer")
-    if data.table is not None:
-        data.table.save(folder / "columns.json")
     normalise, texts = data.normalise.as_module(), data.normalise.tokens
+    told = json.dumps(preprocessing(data, shop.experiment.task.kind), ensure_ascii=False)
+    bound = shop.experiment.parity.get("float32", BOUNDS["float32"])
 
     def write(module: nn.Module, path: Path) -> object:
         export_onnx(
@@ -120,6 +126,7 @@ def _write(
             labels=data.classes,
             input_description="tokens" if texts else f"{data.kind}, raw values",
             texts=texts,
+            notes={"preprocessing": told},
         )
         return check_parity(
             module,
@@ -127,6 +134,8 @@ def _write(
             _raw(shop, PARITY_PICTURES if boxes else PARITY_ROWS),
             normalise=normalise,
             kind=shop.experiment.task.kind,
+            max_difference=bound.difference,
+            min_agreement=bound.agreement,
         )
 
     return write_each(shop, modules, folder, write)

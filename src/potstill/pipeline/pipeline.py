@@ -31,10 +31,12 @@ from potstill.pipeline.inheriting import heir
 from potstill.pipeline.labelling import Source, source_of_answers, teaching_feed
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.measuring import measure_quality
+from potstill.pipeline.packing import FOLDER
 from potstill.pipeline.referring import refer_to
 from potstill.pipeline.results import gather
 from potstill.pipeline.rewriting import with_texts
 from potstill.pipeline.run import Run
+from potstill.pipeline.shipping import ship_models, write_cards
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import Assigned, train
@@ -112,10 +114,12 @@ class Pipeline:
         keys = [*self._keys(shop, ready), source_key, *([str(corrected)] if corrected else [])]
         measured = measure_quality(shop, ready, keys, corrected)
         exported = export_models(shop, ready, [*keys, str(self._experiment.measuring)])
+        ship_models(shop, exported, [*keys, str(self._experiment.measuring)])
         results = gather(shop, ready, measured, exported, self._command)
         write_json(self._folder / "results.json", results)
         for role in ("teacher", "scratch", "distilled"):
             write_text(self._folder / "models" / role / "README.md", model_card(results, role))
+        write_cards(self._folder / FOLDER, results)
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
         shop.ledger.keep_only(shop.stages)
         write_report(self._folder)

@@ -8,6 +8,7 @@ from potstill.measure.verdict import Trade, judge, ratio
 from potstill.pipeline.climbing import chain_of
 from potstill.pipeline.finding import findings
 from potstill.pipeline.other_results import other_models
+from potstill.pipeline.packing import FOLDER, SHIPPED, shipped_figures, shipped_table
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Task
@@ -23,6 +24,7 @@ def gather(
     models = {role: _model(shop, ready, role, measured, exported) for role in
               ("teacher", "scratch", "distilled")}  # fmt: skip
     models |= other_models(shop, measured)
+    models[SHIPPED] |= shipped_figures(shop.folder / FOLDER, SHIPPED)
     return {
         "name": experiment.name,
         "description": experiment.description,
@@ -54,7 +56,7 @@ def gather(
         "groups": measured.get("groups") or None,
         "teacher_calibration": measured.get("teacher_calibration") or None,
         "correction": measured.get("correction") or None,
-        "findings": findings(experiment, measured),
+        "findings": findings(experiment, measured) + shipped_table(shop.folder / FOLDER, SHIPPED),
         "speed": shop.hastening.summary(),
         "warnings": shop.warnings,
         "command": command,

@@ -22,7 +22,15 @@ from potstill.recipe.learning import (
 )
 from potstill.recipe.models import ModelSpec
 from potstill.recipe.reading import json_schema, load, shipped
-from potstill.recipe.running import BoundsSpec, CodecSpec, HarnessSpec, MeasureSpec, StoreSpec
+from potstill.recipe.running import (
+    BoundsSpec,
+    CodecSpec,
+    HarnessSpec,
+    MeasureSpec,
+    ParitySpec,
+    ParitySpecs,
+    StoreSpec,
+)
 from potstill.recipe.teaching import (
     AssistantSpec,
     AverageSpec,
@@ -59,6 +67,8 @@ __all__ = [
     "OnPolicySpec",
     "Open",
     "Options",
+    "ParitySpec",
+    "ParitySpecs",
     "PeerSpec",
     "Recipe",
     "ReplaySpec",

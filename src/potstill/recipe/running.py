@@ -104,3 +104,25 @@ class BoundsSpec(Strict):
     error: float = Field(0.05, ge=0, description="Relative, of values, raw logits and features.")
     gradient: float = Field(0.99, ge=0, le=1, description="Cosine of the student's gradients.")
     loss: float = Field(0.01, ge=0, description="Relative difference of the student's loss.")
+
+
+ExportName = Literal[
+    "auto", "onnx", "onnx-fp16", "onnx-int8", "executorch", "torch", "safetensors", "hf"
+]
+
+
+class ParitySpec(Strict):
+    """How far an exported file may be from the student, at one precision."""
+
+    difference: float = Field(
+        gt=0, description="Of two logits, relative to the largest logit, at most."
+    )
+    agreement: float = Field(ge=0, le=1, description="Share of equal decisions, at least.")
+
+
+class ParitySpecs(Strict):
+    """Bounds by precision; a file that breaks its bound is removed and not shipped."""
+
+    float32: ParitySpec = ParitySpec(difference=1e-4, agreement=0.999)
+    float16: ParitySpec = ParitySpec(difference=0.02, agreement=0.99)
+    int8: ParitySpec = ParitySpec(difference=0.5, agreement=0.95)

@@ -8,7 +8,14 @@ from pydantic import BeforeValidator, Field
 from potstill.recipe.data import DataSpec
 from potstill.recipe.forms import Strict
 from potstill.recipe.learning import DistillSpec
-from potstill.recipe.running import BoundsSpec, MeasureSpec, StoreSpec, _Store
+from potstill.recipe.running import (
+    BoundsSpec,
+    ExportName,
+    MeasureSpec,
+    ParitySpecs,
+    StoreSpec,
+    _Store,
+)
 from potstill.recipe.teaching import ChainSpec, StudentSpec, TeacherSpec
 
 
@@ -55,9 +62,12 @@ class Recipe(Strict):
     seeds: Annotated[tuple[int, ...], BeforeValidator(_seed_list)] = Field(
         (0, 1, 2), min_length=1, description="A number of seeds, or a list of them."
     )
-    export: tuple[Literal["auto", "onnx", "hf"], ...] = Field(
-        ("auto",), description="auto: hf (`save_pretrained`) of language models, else onnx."
+    export: tuple[ExportName, ...] = Field(
+        ("auto",),
+        description="Forms that the students are written in. auto: hf (`save_pretrained`) of "
+        "language models, else onnx.",
     )
+    parity: ParitySpecs = ParitySpecs()
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",

@@ -1,6 +1,7 @@
 """The report in headless Chromium: drawn, quiet, narrow, dark, and usable from the keyboard."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def opener(browser: Browser) -> Iterator[Opener]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def drawn(browser: Browser, reports: dict[str, Path]) -> Iterator[Callable[[str], Opened]]:
+    """The report of a kind in a large light window, opened once for all who change nothing."""
+    opener = Opener(browser)
+    yield functools.cache(lambda kind: opener(reports[kind]))
+    opener.close()
+
+
 def background(page: Page) -> str:
     return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
@@ -97,9 +106,9 @@ def overflow(page: Page) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_chart_is_drawn_without_a_complaint(
-    opener: Opener, reports: dict[str, Path], kind: str
+    drawn: Callable[[str], Opened], kind: str
 ) -> None:
-    opened = opener(reports[kind])
+    opened = drawn(kind)
     page = opened.page
 
     assert page.evaluate("document.documentElement.dataset.charts") == "drawn"
@@ -112,8 +121,8 @@ def test_every_chart_is_drawn_without_a_complaint(
     assert opened.complaints == []
 
 
-def test_the_page_asks_the_network_for_nothing(opener: Opener, reports: dict[str, Path]) -> None:
-    opened = opener(reports["image"])
+def test_the_page_asks_the_network_for_nothing(drawn: Callable[[str], Opened]) -> None:
+    opened = drawn("image")
 
     assert [url for url in opened.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
@@ -172,8 +181,8 @@ def test_a_change_of_theme_repaints_the_charts(opener: Opener, reports: dict[str
     assert opened.complaints == []
 
 
-def test_samples_are_shown_as_images(opener: Opener, reports: dict[str, Path]) -> None:
-    page = opener(reports["image"]).page
+def test_samples_are_shown_as_images(drawn: Callable[[str], Opened]) -> None:
+    page = drawn("image").page
 
     sizes = page.evaluate(
         "[...document.querySelectorAll('.card img')].map((i) => [i.naturalWidth, i.complete])"
@@ -184,17 +193,17 @@ def test_samples_are_shown_as_images(opener: Opener, reports: dict[str, Path]) -
 
 @pytest.mark.parametrize("kind", ["signal", "table"])
 def test_samples_that_are_no_images_are_shown_too(
-    opener: Opener, reports: dict[str, Path], kind: str
+    drawn: Callable[[str], Opened], kind: str
 ) -> None:
-    page = opener(reports[kind]).page
+    page = drawn(kind).page
 
     shown = page.locator(".card polyline" if kind == "signal" else ".card .facts dd")
     assert shown.count() >= 8
     assert shown.first.bounding_box() is not None
 
 
-def test_the_numbers_open_with_the_keyboard(opener: Opener, reports: dict[str, Path]) -> None:
-    page = opener(reports["image"]).page
+def test_the_numbers_open_with_the_keyboard(drawn: Callable[[str], Opened]) -> None:
+    page = drawn("image").page
     summary = page.locator("figure summary").first
 
     summary.focus()
@@ -203,8 +212,8 @@ def test_the_numbers_open_with_the_keyboard(opener: Opener, reports: dict[str, P
     assert page.locator("figure details[open] table").first.is_visible()
 
 
-def test_the_command_can_be_taken(opener: Opener, reports: dict[str, Path]) -> None:
-    page = opener(reports["image"]).page
+def test_the_command_can_be_taken(drawn: Callable[[str], Opened]) -> None:
+    page = drawn("image").page
 
     button = page.get_by_role("button", name="Copy")
     button.click()

@@ -34,6 +34,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "distill.curriculum": recipe.CurriculumSpec,
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
+    "parity": recipe.ParitySpecs,
+    "parity.float32, parity.float16 and parity.int8": recipe.ParitySpec,
     "measure": recipe.MeasureSpec,
     "measure.lm_eval": recipe.HarnessSpec,
     "bounds": recipe.BoundsSpec,

@@ -123,6 +123,15 @@ class ParitySpec(Strict):
 class ParitySpecs(Strict):
     """Bounds by precision; a file that breaks its bound is removed and not shipped."""
 
-    float32: ParitySpec = ParitySpec(difference=1e-4, agreement=0.999)
-    float16: ParitySpec = ParitySpec(difference=0.02, agreement=0.99)
-    int8: ParitySpec = ParitySpec(difference=0.5, agreement=0.95)
+    float32: ParitySpec = Field(
+        ParitySpec(difference=1e-4, agreement=0.999),
+        description="difference 1e-4, agreement 0.999.",
+    )
+    float16: ParitySpec = Field(
+        ParitySpec(difference=0.02, agreement=0.99),
+        description="difference 0.02, agreement 0.99.",
+    )
+    int8: ParitySpec = Field(
+        ParitySpec(difference=0.5, agreement=0.95),
+        description="difference 0.5, agreement 0.95.",
+    )

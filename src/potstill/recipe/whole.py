@@ -67,7 +67,9 @@ class Recipe(Strict):
         description="Forms that the students are written in. auto: hf (`save_pretrained`) of "
         "language models, else onnx.",
     )
-    parity: ParitySpecs = ParitySpecs()
+    parity: ParitySpecs = Field(
+        ParitySpecs(), description="How far exported files may be from the student."
+    )
     measure: MeasureSpec = MeasureSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",

@@ -45,26 +45,28 @@ def test_a_finished_run_is_not_repeated(finished, monkeypatch) -> None:
 def test_only_what_changed_is_run_again(finished, monkeypatch) -> None:
     slower = {**QUICK, "distill": {"epochs": 2, "lr": 5e-4}}
     students = ["scratch/0", "scratch/1", "distilled/0", "distilled/1", "measure", "export"]
+    students.append("ship")
     assert stages_run(finished, parse(slower), monkeypatch) == students
 
     threads = {**slower, "measure": {"seconds": 0.1, "energy": False, "threads": 2}}
-    assert stages_run(finished, parse(threads), monkeypatch) == ["export"]
+    assert stages_run(finished, parse(threads), monkeypatch) == ["export", "ship"]
 
     more = {**threads, "seeds": 3}
-    added = ["scratch/2", "distilled/2", "measure", "export"]
+    added = ["scratch/2", "distilled/2", "measure", "export", "ship"]
     assert stages_run(finished, parse(more), monkeypatch) == added
 
     (finished / "models" / "distilled" / "seed-1" / "model.safetensors").unlink()
     assert stages_run(finished, parse(more), monkeypatch) == ["distilled/1"]
 
-    assert stages_run(finished, parse(QUICK), monkeypatch)[-2:] == ["measure", "export"]
+    assert stages_run(finished, parse(QUICK), monkeypatch)[-3:] == ["measure", "export", "ship"]
 
 
 def test_the_folder_holds_all_that_was_promised(finished) -> None:
     for name in (
         "recipe.yaml", "environment.json", "stages.json", "metrics.jsonl", "results.json",
         "report.html", "report.md", "predictions.npz", "export/parity.json",
-        "export/distilled.onnx", "models/distilled/README.md",
+        "export/distilled.onnx", "export/manifest.json", "export/preprocessing.json",
+        "export/labels.json", "export/README.md", "export/example.py", "models/distilled/README.md",
         "models/distilled/seed-0/model.safetensors", "models/distilled/seed-0/config.json",
     ):  # fmt: skip
         assert (finished / name).is_file(), name

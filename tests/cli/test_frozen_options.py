@@ -65,6 +65,7 @@ FROZEN = {
     "report": ["run"],
     "run": ["recipe", "overrides", "--out", "--trust", "--json", "--verbose"],
     "schema": [],
+    "try": ["run", "--port", "--browser", "--exported", "--trust"],
 }
 
 

@@ -23,6 +23,7 @@ from potstill.cli import (
     report,
     run,
     schema,
+    try_run,
 )
 from potstill.cli.screen import fail
 from potstill.errors import Interrupted, PotstillError, StorageError
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "measure": measure.measure,
     "report": report.report,
     "compare": compare.compare,
+    "try": try_run.try_run,
     "recipes": recipes.recipes,
     "schema": schema.schema,
     "doctor": doctor.doctor,

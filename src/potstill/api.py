@@ -1,6 +1,6 @@
 """The verbs. Each builds objects and calls one of them; none has behaviour of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from potstill.build.given import (
     task_of,
 )
 from potstill.build.leaving import export_student
+from potstill.build.trying import unexported
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import RecipeError
 from potstill.export.formats import Bound
@@ -49,6 +50,9 @@ from potstill.store.labelling import FEATURES, LOGITS
 from potstill.synthesis import DataFree
 from potstill.train import GrowingTeacher, TrainSettings
 from potstill.train.progress import Progress
+from potstill.tryout.answering import Answerer
+from potstill.tryout.room import Room
+from potstill.tryout.server import TryServer
 
 load_recipe = load
 
@@ -356,3 +360,34 @@ def check_export(path: Path | str) -> Artefact:
         ExportError: it is corrupt, was altered, is unknown to the manifest, or cannot be opened.
     """
     return check_sound(Path(path))
+
+
+def try_run(
+    run: Run | Path | str,
+    *,
+    port: int = 0,
+    exported: bool = False,
+    trust: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> TryServer:
+    """A page on this machine where teacher and students answer side by side.
+
+    Equivalent to `TryServer(Room(run), port=port)`; `serve()` answers until it is stopped.
+
+    Args:
+        run: a finished run, or its folder.
+        port: of the page; 0 takes one that is free.
+        exported: ask exported files alone; otherwise models that were not exported are built from
+            the run's recipe, which needs its data.
+        trust: let code that the recipe names run.
+        note: told of models that are left out.
+
+    Raises:
+        PotstillError: this is no finished run, or there is nothing to ask or to show.
+    """
+    folder = run.folder if isinstance(run, Run) else Path(run)
+
+    def more(roles: Sequence[str]) -> list[Answerer]:
+        return [] if exported else unexported(folder, roles, trust=trust, note=note)
+
+    return TryServer(Room(folder, more=more), port=port)

@@ -44,11 +44,28 @@ FROZEN = {
         "--trust",
         "--json",
     ],
+    "measure": [
+        "models",
+        "--batch",
+        "--threads",
+        "--runtime",
+        "--seconds",
+        "--starts",
+        "--energy",
+        "--watts",
+        "--inputs",
+        "--name",
+        "--save-profile",
+        "--device-profile",
+        "--trust",
+        "--json",
+    ],
     "plan": ["recipe", "overrides", "--trust", "--json"],
     "recipes": ["name", "--models", "--terms"],
     "report": ["run"],
     "run": ["recipe", "overrides", "--out", "--trust", "--json", "--verbose"],
     "schema": [],
+    "try": ["run", "--port", "--browser", "--exported", "--trust"],
 }
 
 

@@ -17,11 +17,13 @@ from potstill.cli import (
     generate,
     init,
     label,
+    measure,
     plan,
     recipes,
     report,
     run,
     schema,
+    try_run,
 )
 from potstill.cli.screen import fail
 from potstill.errors import Interrupted, PotstillError, StorageError
@@ -42,8 +44,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "label": label.label,
     "generate": generate.generate,
     "export": export.export,
+    "measure": measure.measure,
     "report": report.report,
     "compare": compare.compare,
+    "try": try_run.try_run,
     "recipes": recipes.recipes,
     "schema": schema.schema,
     "doctor": doctor.doctor,

@@ -26,6 +26,8 @@ MIN_TURNS = 3
 MILLISECONDS = 1e-6  # from nanoseconds
 
 Samples = NDArray[np.generic]
+Turns = list[list[int]]
+"""Of one model: its turns, each the nanoseconds of some calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,15 @@ class Runner:
 
 
 class LatencyRecord(TypedDict):
-    """`latency_ms` in results.json: milliseconds a call, on the CPU."""
+    """`latency_ms` in results.json: milliseconds a call, on the CPU.
+
+    `samples_per_second` is one caller's: the batch over the mean time of a call.
+    """
 
     p50: float
     p95: float
+    p99: float
+    samples_per_second: float
     batch: int
     threads: int
     engine: str
@@ -108,12 +115,26 @@ def measure_callable(
 def measure_latency(
     runners: Mapping[str, Runner], samples: Samples, *, timing: Timing = DEFAULT_TIMING
 ) -> dict[str, LatencyRecord]:
-    """Time several models on the same samples, in turns, and say p50 and p95 of a call.
+    """Time several models on the same samples, in turns, and say p50, p95 and p99 of a call.
+
+    Equivalent to `latency_of` each model's `time_in_turns`.
+    """
+    turns = time_in_turns(runners, samples, timing=timing)
+    return {name: latency_of(turns[name], runners[name], timing) for name in runners}
+
+
+def time_in_turns(
+    runners: Mapping[str, Runner], samples: Samples, *, timing: Timing = DEFAULT_TIMING
+) -> dict[str, Turns]:
+    """The times of several models on the same samples; the n-th turns of all lie side by side.
 
     The garbage collector rests meanwhile. BLAS and OpenMP pools are held to `timing.threads`;
     pools that an estimator starts by itself (`n_jobs`) are not.
+
+    Returns:
+        For each model its turns, each the nanoseconds of at most five calls.
     """
-    batches = _batches(samples, timing.batch)
+    batches = batches_of(samples, timing.batch)
     tracks = [_Track(name, runner) for name, runner in runners.items()]
     with threadpool_limits(limits=timing.threads), _no_collection():
         deadline = time.perf_counter() + timing.seconds_budget
@@ -128,7 +149,24 @@ def measure_latency(
             shift = turn % len(tracks)  # nobody always comes after the same model
             for track in tracks[shift:] + tracks[:shift]:
                 track.take_turn(batches, start=turn * CALLS_PER_TURN, count=count)
-    return {track.name: track.record(timing) for track in tracks}
+    return {track.name: track.turns for track in tracks}
+
+
+def latency_of(turns: Turns, runner: Runner, timing: Timing) -> LatencyRecord:
+    """The figures of a model's calls."""
+    nanoseconds = np.concatenate([np.asarray(turn) for turn in turns])
+    p50, p95, p99 = np.percentile(nanoseconds, [50, 95, 99]) * MILLISECONDS
+    return LatencyRecord(
+        p50=float(p50),
+        p95=float(p95),
+        p99=float(p99),
+        samples_per_second=float(timing.batch / (nanoseconds.mean() * 1e-9)),
+        batch=timing.batch,
+        threads=timing.threads,
+        engine=runner.engine,
+        version=runner.version,
+        repeats=len(nanoseconds),
+    )
 
 
 def onnx_runner(path: Path, *, threads: int = 1) -> Runner:
@@ -175,31 +213,21 @@ class _Track:
 
     name: str
     runner: Runner
-    nanoseconds: list[int] = field(default_factory=list)
+    turns: Turns = field(default_factory=list)
 
     def take_turn(self, batches: list[Samples], *, start: int, count: int) -> None:
         call, clock = self.runner.call, time.perf_counter_ns
         call(batches[start % len(batches)])
+        taken: list[int] = []
         for i in range(start, start + count):
             batch = batches[i % len(batches)]
             begin = clock()
             call(batch)
-            self.nanoseconds.append(clock() - begin)
-
-    def record(self, timing: Timing) -> LatencyRecord:
-        p50, p95 = np.percentile(self.nanoseconds, [50, 95]) * MILLISECONDS
-        return LatencyRecord(
-            p50=float(p50),
-            p95=float(p95),
-            batch=timing.batch,
-            threads=timing.threads,
-            engine=self.runner.engine,
-            version=self.runner.version,
-            repeats=len(self.nanoseconds),
-        )
+            taken.append(clock() - begin)
+        self.turns.append(taken)
 
 
-def _batches(samples: Samples, size: int) -> list[Samples]:
+def batches_of(samples: Samples, size: int) -> list[Samples]:
     """Whole batches of real samples; too few samples for one are repeated."""
     if len(samples) == 0 or size < 1:
         raise DataError(

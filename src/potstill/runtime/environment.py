@@ -6,8 +6,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 import potstill
 
 _PACKAGES = (
@@ -18,6 +16,8 @@ _PACKAGES = (
 
 def describe_environment() -> dict[str, object]:
     """Values for `environment.json`."""
+    import torch  # what a machine is called is asked where there is no torch
+
     return {
         "potstill": potstill.__version__,
         "python": platform.python_version(),

@@ -4,11 +4,13 @@ Shapes: B texts, P planes (token ids, attention mask, perhaps token types), L po
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # files are measured where torch is not installed
+    from torch import Tensor
 
 MASK = 1
 """The plane that is 1 where a token stands and 0 in the padding."""
@@ -22,10 +24,10 @@ PAIRED = 4
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """The planes in order, as Transformers and exported files call them."""
 
-Planes = TypeVar("Planes", Tensor, NDArray[np.generic])
+Planes = TypeVar("Planes", "Tensor", NDArray[np.generic])
 
 
-def lengths_of(planes_BPL: Tensor) -> Tensor:
+def lengths_of(planes_BPL: "Tensor") -> "Tensor":
     """`[B]` int64: how many tokens each text has; of pairs of planes, the longer of both texts."""
     if planes_BPL.shape[1] == PAIRED:
         return planes_BPL[:, MASK::2].long().sum(-1).amax(1)

@@ -1,0 +1,150 @@
+"""Questions to the models of a run: what is read of them, and what is said."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from potstill.errors import DataError, ExportError, StorageError
+from potstill.tryout.room import Room
+
+from .tiny import write_run
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Room]:
+    root = tmp_path_factory.mktemp("rooms")
+    return {kind: Room(write_run(root / kind, kind=kind)) for kind in ("image", "audio", "table")}
+
+
+def picture(level: int, *, mode: str = "L", size: tuple[int, int] = (40, 30)) -> str:
+    file = io.BytesIO()
+    Image.new(mode, size, level if mode == "L" else (level,) * 3).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def sound(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def said(answer: dict) -> list[str]:
+    return [each["said"] for each in answer["answers"]]
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "table"])
+@pytest.mark.parametrize(("number", "name"), [(0, "low"), (4, "middle"), (8, "high")])
+def test_every_model_answers_a_test_sample(
+    rooms: dict[str, Room], kind: str, number: int, name: str
+) -> None:
+    found = rooms[kind].ask({"kind": "sample", "number": number})
+
+    assert said(found) == [name] * 3
+    assert found["truth"] == name
+    assert [each["name"] for each in found["answers"]] == ["teacher", "distilled", "scratch"]
+    assert [each["agrees"] for each in found["answers"]] == [None, True, True]
+
+
+def test_probabilities_are_those_of_the_model(rooms: dict[str, Room]) -> None:
+    teacher = rooms["image"].ask({"kind": "sample", "number": 0})["answers"][0]
+
+    logits = -40 * np.square([0.0, 0.5, 1.0])
+    expected = np.exp(logits) / np.exp(logits).sum()
+    shares = [guess["probability"] for guess in teacher["guesses"]]
+    assert shares == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+
+
+@pytest.mark.parametrize(("level", "name"), [(0, "low"), (128, "middle"), (255, "high")])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_picture_of_any_size_is_read_as_in_training(
+    rooms: dict[str, Room], level: int, name: str, mode: str
+) -> None:
+    found = rooms["image"].ask({"kind": "image", "file": picture(level, mode=mode)})
+
+    assert said(found) == [name] * 3
+    assert found["picture"]["image"].startswith("data:image/png;base64,")
+    assert found["truth"] == ""
+
+
+def test_a_picture_can_be_inverted(rooms: dict[str, Room]) -> None:
+    found = rooms["image"].ask({"kind": "image", "file": picture(255), "invert": True})
+
+    assert said(found) == ["low"] * 3
+
+
+def test_a_sound_at_another_rate_is_heard_in_its_loudest_stretch(rooms: dict[str, Room]) -> None:
+    # 3 s at 1,600 Hz; the models hear 1 s at 400 Hz
+    wave = np.concatenate([np.zeros(1600), np.full(1600, 0.999), np.zeros(1600)])
+
+    found = rooms["audio"].ask({"kind": "sound", "rate": 1600, "samples": sound(wave)})
+
+    assert said(found) == ["high"] * 3
+    assert found["picture"]["sound"].startswith("data:audio/wav;base64,")
+
+
+def test_a_row_is_taken_by_the_names_of_its_features(rooms: dict[str, Room]) -> None:
+    values = {f"f{i}": 1.0 for i in range(4)}
+
+    assert said(rooms["table"].ask({"kind": "row", "values": values})) == ["high"] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "question", "sentence"),
+    [
+        ("image", {"kind": "text", "texts": ["a"]}, "take 'image' or 'sample'"),
+        ("image", {}, "kind None"),
+        ("image", {"kind": "sample", "number": 9}, "0 to 8"),
+        ("image", {"kind": "sample", "number": "1"}, "no test sample '1'"),
+        ("image", {"kind": "image", "file": "no base64!"}, "send it again"),
+        ("image", {"kind": "image", "file": "bm8gcGljdHVyZQ=="}, "PNG or JPEG"),
+        ("audio", {"kind": "sound", "rate": 0, "samples": ""}, "samples a second"),
+        ("audio", {"kind": "sound", "rate": 8000, "samples": ""}, "empty"),
+        ("audio", {"kind": "sound", "rate": 1000, "samples": sound(np.full(9, np.nan))}, "broken"),
+        ("audio", {"kind": "sound", "rate": 1000, "samples": sound(np.ones(70_000))}, "70 s"),
+        ("table", {"kind": "row", "values": {"f0": 1}}, "no number"),
+        ("table", {"kind": "row", "values": [1, 2]}, "take 4 numbers"),
+    ],
+)
+def test_broken_questions_are_one_sentence(
+    rooms: dict[str, Room], kind: str, question: dict, sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        rooms[kind].ask(question)
+
+
+def test_labels_values_and_decisions_are_in_words(tmp_path: Path) -> None:
+    labels = Room(write_run(tmp_path / "labels", target_kind="multi_label"))
+    values = Room(write_run(tmp_path / "values", target_kind="regression"))
+
+    # logits of sample 4 are -10, 0, -10: nothing is above one half
+    assert said(labels.ask({"kind": "sample", "number": 4}))[0] == "no label"
+    low, middle, high = map(float, said(values.ask({"kind": "sample", "number": 4}))[0].split(", "))
+    assert [low, middle, high] == pytest.approx([-10, 0, -10], abs=0.2)
+    assert values.ask({"kind": "sample", "number": 4})["answers"][1]["agrees"] is None
+
+
+def test_roles_that_were_not_exported_are_asked_for(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / "export" / "teacher.onnx").unlink()
+    wanted: list[list[str]] = []
+
+    room = Room(folder, more=lambda roles: wanted.append(list(roles)) or ())
+
+    assert wanted == [["teacher"]]
+    assert [each.name for each in room.answerers] == ["distilled", "scratch"]
+
+
+def test_folders_that_cannot_be_tried_are_refused(tmp_path: Path) -> None:
+    boxes = write_run(tmp_path / "boxes", target_kind="boxes")
+    empty = write_run(tmp_path / "empty")
+    for file in (empty / "export").iterdir():
+        file.unlink()
+
+    with pytest.raises(DataError, match=r"boxes.*report\.html"):
+        Room(boxes)
+    with pytest.raises(ExportError, match="nothing was exported"):
+        Room(empty)
+    with pytest.raises(StorageError):
+        Room(tmp_path)

@@ -22,6 +22,7 @@ from potstill.cli import (
     report,
     run,
     schema,
+    search,
 )
 from potstill.cli.screen import fail
 from potstill.errors import Interrupted, PotstillError, StorageError
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "plan": plan.plan,
     "run": run.run,
+    "search": search.search,
     "label": label.label,
     "generate": generate.generate,
     "export": export.export,

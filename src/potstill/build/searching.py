@@ -36,6 +36,7 @@ from potstill.search import (
     shape,
     terms_choice,
 )
+from potstill.search.door import optuna
 from potstill.train.progress import Progress
 
 TASKS = ("classification", "keyword", "multi_label", "regression")
@@ -70,6 +71,7 @@ def search_of(
     Raises:
         PotstillError: the recipe cannot be searched for, or cannot be built.
     """
+    optuna()  # which may not be installed
     _check(recipe)
     recipe = _named(_stored(recipe), folder)
     experiment = build(recipe, trust=trust)

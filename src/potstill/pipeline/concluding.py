@@ -14,6 +14,7 @@ from potstill.runtime.files import read_json, write_json, write_text
 from potstill.search import (
     Recommendation,
     State,
+    Targets,
     Trial,
     count,
     front,
@@ -109,12 +110,13 @@ def conclude(search: Search) -> Found:
             f"limits ({targets}), {count(trials, State.FAILED)} trials failed. Give more time "
             "(`--trials`, `--minutes`) or a wider target."
         )
-    own = next((t for t in done if dict(t.values) in map(dict, search.first)), None)
-    once = front(done, axis=targets.axis, higher_is_better=higher)
+    own = next((t for t in done if search.is_own(t.values)), None)
+    kept = [t for t in done if targets.worst(t.figures) <= 0]
+    once = front(kept or done, axis=targets.axis, higher_is_better=higher)
     timed = _again(search, once if own is None or own in once else [*once, own])
     trials = [timed.get(t.number, t) for t in trials]
     chosen = front(
-        [t for t in trials if t.number in {o.number for o in once}],
+        _kept([t for t in trials if t.number in {o.number for o in once}], targets),
         axis=targets.axis,
         higher_is_better=higher,
     )
@@ -133,6 +135,11 @@ def conclude(search: Search) -> Found:
         trials=tuple(trials),
         content=content,
     )
+
+
+def _kept(trials: list[Trial], targets: Targets) -> list[Trial]:
+    """Those that still keep the limits, timed again; all of them if none does."""
+    return [t for t in trials if targets.worst(t.figures) <= 0] or trials
 
 
 def _again(search: Search, trials: Sequence[Trial]) -> dict[int, Trial]:
@@ -188,6 +195,8 @@ def _teacher(search: Search, trials: Sequence[Trial]) -> dict[str, object]:
 
 
 def _tidy(search: Search) -> None:
-    """Weights of trials that are not on the front, and files that were only timed."""
+    """Remove the weights of trials and the files that were only timed, once nobody needs them."""
+    if count(search.study.trials(), State.RUNNING):
+        return
     search.scales.clear()
     shutil.rmtree(search.folder / FOLDER / "trials", ignore_errors=True)

@@ -82,7 +82,9 @@ def render_search(found: Mapping[str, Any]) -> str:
 def headline(found: Mapping[str, Any]) -> str:
     """The recommended student in a sentence."""
     best = _trial(found, found["recommended"]["trial"])
-    said = f"{_score(found, best)} {wording.metric_name(found['primary'])} on validation data"
+    metric = wording.metric_name(found["primary"])
+    metric = metric if metric[1:2].isupper() else metric.lower()
+    said = f"{_score(found, best)} {metric} on validation data"
     return f"{_name(best)}: {said} at {_cost(found, best)}"
 
 
@@ -102,8 +104,10 @@ def keys(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     own = None if found["own"] is None else _trial(found, found["own"])
     if own is not None and own["number"] != best["number"]:
         score = wording.signed(best["score"] - own["score"], metric=found["primary"])
-        times = wording.times(_value(found, own) / _value(found, best))
-        made.append(("Against the recipe's own", score, f"{times} cheaper, on validation data"))
+        ratio = _value(found, own) / _value(found, best)
+        times = wording.times(max(ratio, 1 / ratio))
+        word = "cheaper" if ratio >= 1 else "dearer"
+        made.append(("Against the recipe's own", score, f"{times} {word}, on validation data"))
     return made
 
 
@@ -167,7 +171,7 @@ def front_chart(found: Mapping[str, Any]) -> Chart | None:
         title="What more cost buys",
         note=f"{wording.metric_name(found['primary'])} on validation data; the best corner is "
         f"{corner} left. Orange: the front, with the recommended student as a star. Square: the "
-        "recipe's own student. Grey: the others. Dashed: the limit. Each point shows its recipe.",
+        "recipe's own student. Grey: the others. Dashed: the limit. Hover shows the recipe.",
         traces=[trace for trace in traces if trace.get("x")],
         layout=layout,
         height=460,

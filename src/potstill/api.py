@@ -22,7 +22,9 @@ from potstill.build.given import (
     task_of,
 )
 from potstill.build.leaving import export_student
+from potstill.build.searching import search_of
 from potstill.build.trying import unexported
+from potstill.build.workers import work_together
 from potstill.data import Augment, DataSet, Feed, from_arrays
 from potstill.errors import RecipeError
 from potstill.export.formats import Bound
@@ -31,6 +33,7 @@ from potstill.export.sound import check_sound
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, Learning, Pipeline, Run
+from potstill.pipeline.concluding import Found, conclude
 from potstill.pipeline.experiment import (
     Correct,
     Sequences,
@@ -40,9 +43,11 @@ from potstill.pipeline.experiment import (
 )
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
+from potstill.pipeline.searching import Settings
 from potstill.pipeline.storing import exact, key_of, taught_samples
 from potstill.protocols import Term
 from potstill.recipe import Recipe, load
+from potstill.search.targets import Targets, targets_of
 from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
@@ -391,3 +396,65 @@ def try_run(
         return [] if exported else unexported(folder, roles, trust=trust, note=note)
 
     return TryServer(Room(folder, more=more), port=port)
+
+
+def search(
+    recipe: Recipe | str,
+    *,
+    overrides: Sequence[str] = (),
+    targets: Targets | Mapping[str, str | float | None] | None = None,
+    settings: Settings | None = None,
+    families: Sequence[str] = (),
+    epochs: int | None = None,
+    jobs: int = 1,
+    join: bool = False,
+    out: Path | str | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> Found | None:
+    """Find the student that is best at a given cost. Called again, it goes on where it stopped.
+
+    Equivalent to `prepare` and `work` of `search_of(load_recipe(recipe), …)`, then `conclude`.
+
+    Args:
+        recipe: a `Recipe`, the name of a shipped one, or a path: teacher, data, and a student to
+            start from.
+        overrides: `key.path=value`, for a name or a path.
+        targets: limits by quantity (`latency_ms`, `bytes`, `parameters`, `flops`, `memory`), as
+            numbers or with units (`"5ms"`, `"1MB"`); the first one is the axis of cost. Without
+            any, the front of latency is looked for.
+        settings: how long and on what.
+        families: of students, by name; all that suit the samples if left out.
+        epochs: of each trial; the recipe's if left out.
+        jobs: processes that train trials.
+        join: only take part in the trials of a search that another process began; gives `None`.
+        out: the run folder; `runs/<name>-search` if left out.
+        trust: let code that the recipe names run.
+        progress: told of what happens.
+
+    Raises:
+        RecipeError: no student can meet the target, which is said before anything is trained.
+        MissingExtra: Optuna is not installed.
+    """
+    read = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
+    folder = Path(out) if out is not None else Path("runs") / f"{read.name}-search"
+    limits = targets if isinstance(targets, Targets) else targets_of(targets or {})
+    chosen = settings or Settings()
+    made = search_of(
+        read,
+        targets=limits,
+        settings=chosen,
+        only=families,
+        epochs=epochs,
+        trust=trust,
+        folder=folder,
+        progress=progress,
+    )
+    made.prepare()
+    if jobs > 1 and not join:
+        words = made.words() + [f"--family={name}" for name in families]
+        words += [f"--epochs={epochs}"] if epochs else []
+        work_together(made, jobs=jobs, words=[*words, *(["--trust"] if trust else [])])
+    else:
+        made.work()
+    return None if join else conclude(made)

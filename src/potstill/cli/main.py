@@ -23,6 +23,7 @@ from potstill.cli import (
     report,
     run,
     schema,
+    search,
     try_run,
 )
 from potstill.cli.screen import fail
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "plan": plan.plan,
     "run": run.run,
+    "search": search.search,
     "label": label.label,
     "generate": generate.generate,
     "export": export.export,

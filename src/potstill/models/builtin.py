@@ -17,7 +17,7 @@ from potstill.models.listening import conformer, ds_cnn, tc_resnet
 from potstill.models.mlp import mlp
 from potstill.models.mobilenet import mobilenet_v2
 from potstill.models.options import Value, nearest, read_options
-from potstill.models.resnet_cifar import resnet_cifar
+from potstill.models.resnet_cifar import resnet_cifar, thin_resnet
 from potstill.models.sentence_static import static
 from potstill.models.shufflenet import shufflenet_v1, shufflenet_v2
 from potstill.models.text import bag
@@ -60,6 +60,7 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "conformer": _Architecture(conformer),
     "ctc_conv": _Architecture(ctc_conv),
     "ctc_conformer": _Architecture(ctc_conformer),
+    "resnet": _Architecture(thin_resnet),
     **{f"resnet{depth}": _thin(depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _thin(depth, stem=32, factor=4) for depth in (8, 32)},
     "ResNet18": _full((2, 2, 2, 2), bottleneck=False),
@@ -74,7 +75,7 @@ _BUILTIN: Mapping[str, _Architecture] = {
     "vgg13": _Architecture(vgg, {"convs": (2, 2, 2, 2, 2)}),
     "vgg16": _Architecture(vgg, {"convs": (2, 2, 3, 3, 3)}),
     "vgg19": _Architecture(vgg, {"convs": (2, 2, 4, 4, 4)}),
-    "MobileNetV2": _Architecture(mobilenet_v2, {"width": 0.5}),
+    "MobileNetV2": _Architecture(mobilenet_v2),
     "ShuffleV1": _Architecture(shufflenet_v1),
     "ShuffleV2": _Architecture(shufflenet_v2),
 }

@@ -7,6 +7,7 @@ from torch import nn
 from potstill.models.config import ModelConfig
 from potstill.models.exits import EXITS, with_exits
 from potstill.models.initial import seeded
+from potstill.models.resolution import RESOLUTION, at_resolution
 from potstill.models.saved import load_file_source
 from potstill.models.sources import build
 
@@ -16,7 +17,8 @@ def create_model(config: ModelConfig, *, seed: int = 0, trust: bool = False) -> 
 
     Args:
         config: source, name, options, input shape and number of outputs. The option `exits` of any
-            source names layers after which there is an early exit.
+            source names layers after which there is an early exit; `resolution`, of images, is
+            the side in pixels to which they are made smaller first.
         seed: of the random weights; torch's global generator is left as it was.
         trust: whether code that the config names may run.
 
@@ -38,6 +40,13 @@ def create_model(config: ModelConfig, *, seed: int = 0, trust: bool = False) -> 
                 input_shape=config.input_shape,
                 num_outputs=config.num_outputs,
             )
+    if RESOLUTION in config.options and config.source != "file":
+        rest = {name: value for name, value in config.options.items() if name != RESOLUTION}
+        return at_resolution(
+            replace(config, options=rest),
+            config.options[RESOLUTION],
+            lambda smaller: create_model(smaller, seed=seed, trust=trust),
+        )
     with seeded(seed):
         if config.source == "file":
             return load_file_source(config, trust=trust)

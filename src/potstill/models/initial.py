@@ -74,6 +74,16 @@ def check_positive(name: str, value: int) -> None:
         raise ModelError(f"`{name}` is {value}; give a whole number of at least 1.")
 
 
+def check_factor(name: str, value: float) -> None:
+    """Refuse a factor that is not above zero.
+
+    Raises:
+        ModelError: if the value is 0 or below.
+    """
+    if not value > 0:
+        raise ModelError(f"`{name}` is {value}; give a factor above 0, such as 0.5.")
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within, random weights come from `seed`; afterwards the CPU generator stands as before."""

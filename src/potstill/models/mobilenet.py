@@ -1,4 +1,4 @@
-"""MobileNetV2 at half width for small images: inverted residuals with linear bottlenecks.
+"""MobileNetV2 for small images, at half width if not told otherwise: inverted residuals.
 
 Paper: Sandler et al. 2018, arXiv:1801.04381, table 2. As in the published tables of knowledge
 distillation, the second stage keeps the size, the last convolution keeps its 1280 channels, every
@@ -7,7 +7,7 @@ block expands (also by 1), and the activation is ReLU.
 
 from torch import Tensor, nn
 
-from potstill.models.initial import check_image, kaiming, stack
+from potstill.models.initial import check_factor, check_image, kaiming, stack
 
 # expansion, channels at width 1, blocks, stride of the first block
 _STAGES = (
@@ -48,7 +48,9 @@ def _conv(
     return [conv, nn.BatchNorm2d(out), nn.ReLU()]
 
 
-def mobilenet_v2(input_shape: tuple[int, ...], num_outputs: int, *, width: float) -> nn.Sequential:
+def mobilenet_v2(
+    input_shape: tuple[int, ...], num_outputs: int, *, width: float = 0.5
+) -> nn.Sequential:
     """`stem`, `layer1`, …, `layer7` (the rows of the paper's table 2), `last`, `pool`, `fc`.
 
     Shapes: `[B, C, H, W]` to `[B, num_outputs]`; the size is halved in `stem`, `layer3`, `layer4`
@@ -57,13 +59,15 @@ def mobilenet_v2(input_shape: tuple[int, ...], num_outputs: int, *, width: float
     Args:
         input_shape: `(channels, height, width)`.
         num_outputs: classes, or regression values.
-        width: factor on the channels of all but the last convolution.
+        width: factor on the channels; the last convolution keeps its 1280 from a half on, and has
+            fewer below (`2560 * width`).
 
     Raises:
-        ModelError: if the input is not an image, or too small.
+        ModelError: if the input is not an image, or too small, or the width not above 0.
     """
     image = check_image(input_shape, smallest=16, model="MobileNetV2")
-    channels = int(_STEM * width)
+    check_factor("width", width)
+    channels = max(4, int(_STEM * width))
     parts: dict[str, nn.Module] = {
         "stem": nn.Sequential(*_conv(image, channels, kernel=3, stride=2))
     }
@@ -71,11 +75,12 @@ def mobilenet_v2(input_shape: tuple[int, ...], num_outputs: int, *, width: float
         stage = []
         for index in range(count):
             step = stride if index == 0 else 1
-            out = int(base * width)
+            out = max(4, int(base * width))
             stage.append(_InvertedResidual(channels, out, stride=step, expansion=expansion))
             channels = out
         parts[f"layer{number}"] = nn.Sequential(*stage)
-    parts["last"] = nn.Sequential(*_conv(channels, _LAST))
+    last = min(_LAST, int(2 * _LAST * width))
+    parts["last"] = nn.Sequential(*_conv(channels, last))
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    parts["fc"] = nn.Linear(_LAST, num_outputs)
+    parts["fc"] = nn.Linear(last, num_outputs)
     return kaiming(stack(parts))

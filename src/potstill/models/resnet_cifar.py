@@ -8,7 +8,7 @@ knowledge distillation (Tian et al. 2019, arXiv:1910.10699).
 import torch
 from torch import Tensor, nn
 
-from potstill.models.initial import check_image, kaiming, stack
+from potstill.models.initial import check_image, check_positive, kaiming, stack
 
 
 class _Residual(nn.Module):
@@ -101,3 +101,25 @@ def resnet_cifar(
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     parts["fc"] = nn.Linear(channels, num_outputs)
     return kaiming(stack(parts))
+
+
+def thin_resnet(
+    input_shape: tuple[int, ...], num_outputs: int, *, blocks: int = 1, width: int = 16
+) -> nn.Sequential:
+    """Three stages of `blocks` basic blocks with `width`, twice and four times so many channels.
+
+    Equivalent to `resnet8`, `resnet14`, `resnet20`, … at width 16 with 1, 2, 3, … blocks.
+
+    Raises:
+        ModelError: if the input is not an image, or too small, or a size is below 1.
+    """
+    check_positive("blocks", blocks)
+    check_positive("width", width)
+    return resnet_cifar(
+        input_shape,
+        num_outputs,
+        stem=width,
+        widths=(width, 2 * width, 4 * width),
+        blocks=(blocks,) * 3,
+        bottleneck=False,
+    )

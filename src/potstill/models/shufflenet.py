@@ -8,7 +8,7 @@ size, and V1 has a ReLU after the depthwise convolution too.
 import torch
 from torch import Tensor, nn
 
-from potstill.models.initial import check_image, kaiming, stack
+from potstill.models.initial import check_factor, check_image, kaiming, stack
 
 _REPEATS = (4, 8, 4)
 _STEM = 24
@@ -119,22 +119,32 @@ def shufflenet_v1(input_shape: tuple[int, ...], num_outputs: int) -> nn.Sequenti
     return kaiming(stack(parts))
 
 
-def shufflenet_v2(input_shape: tuple[int, ...], num_outputs: int) -> nn.Sequential:
+def shufflenet_v2(
+    input_shape: tuple[int, ...], num_outputs: int, *, width: float = 1.0
+) -> nn.Sequential:
     """`stem`, `layer1`, `layer2`, `layer3` (116, 232, 464 channels), `last`, `pool`, `fc`.
 
     Shapes: `[B, C, H, W]` to `[B, num_outputs]`; each layer halves the size.
 
+    Args:
+        input_shape: `(channels, height, width)`.
+        num_outputs: classes, or regression values.
+        width: factor on the channels of the layers and of the last convolution.
+
     Raises:
-        ModelError: if the input is not an image, or too small.
+        ModelError: if the input is not an image, or too small, or the width not above 0.
     """
     image = check_image(input_shape, smallest=8, model="ShuffleNet V2")
+    check_factor("width", width)
     parts: dict[str, nn.Module] = {"stem": nn.Sequential(*_pointwise(image, _STEM))}
     channels = _STEM
-    for number, (width, count) in enumerate(zip(_WIDTHS_V2, _REPEATS, strict=True), start=1):
-        rest = [_UnitV2(width) for _ in range(count - 1)]
-        parts[f"layer{number}"] = nn.Sequential(_DownUnitV2(channels, width), *rest)
-        channels = width
-    parts["last"] = nn.Sequential(*_pointwise(channels, _LAST_V2))
+    for number, (base, count) in enumerate(zip(_WIDTHS_V2, _REPEATS, strict=True), start=1):
+        wide = 2 * max(2, round(base * width / 2))  # half of them pass by
+        rest = [_UnitV2(wide) for _ in range(count - 1)]
+        parts[f"layer{number}"] = nn.Sequential(_DownUnitV2(channels, wide), *rest)
+        channels = wide
+    last = max(16, round(_LAST_V2 * width))
+    parts["last"] = nn.Sequential(*_pointwise(channels, last))
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    parts["fc"] = nn.Linear(_LAST_V2, num_outputs)
+    parts["fc"] = nn.Linear(last, num_outputs)
     return kaiming(stack(parts))

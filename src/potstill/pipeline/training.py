@@ -19,6 +19,7 @@ from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.train import Distiller, Fit, GrowingTeacher, OnPolicy, Select
 from potstill.train.pace import EXACT_PACE, Pace
+from potstill.train.progress import Watch
 
 SELECTED = "model.safetensors"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -43,6 +44,7 @@ class Assigned:
     data: DataSet | None = None  # what is validated on, if not the experiment's
     classes: tuple[int, ...] | None = None  # whose samples these are, if not of all
     kept: Mapping[str, MadeModel] = field(default_factory=dict)  # of a teacher that grows, by role
+    watch: Watch | None = None  # told of every validation; may end the training
 
     @property
     def stage(self) -> str:
@@ -138,6 +140,7 @@ def _train(shop: Workshop, task: Assigned, folder: Path) -> Mapping[str, object]
             role=task.role,
             folder=shop.folder,
             progress=shop.progress,
+            watch=task.watch,
         )
     _save(fit, task.model, folder)
     if isinstance(task.teacher, GrowingTeacher):

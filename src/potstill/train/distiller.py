@@ -26,7 +26,7 @@ from potstill.train.settings import TrainSettings, bound_weights, make_optimizer
 from potstill.train.sharing import encoded, shared_encoder
 
 if TYPE_CHECKING:
-    from potstill.train.progress import Progress
+    from potstill.train.progress import Progress, Watch
 
 _SILENCE = Signals()
 _ROW_BITS = 32  # of a sample's word; the step's number stands above them
@@ -329,6 +329,7 @@ class Distiller:
         role: str = "distilled",
         folder: Path | None = None,
         progress: "Progress | None" = None,
+        watch: "Watch | None" = None,
     ) -> Fit:
         """Train for the settings' epochs.
 
@@ -343,6 +344,7 @@ class Distiller:
             role: the name under which figures are logged.
             folder: where the run lives (`metrics.jsonl`, `checkpoints/`); `None` saves nothing.
             progress: told of every step.
+            watch: told of every validation's epoch and primary metric; what it raises ends it all.
 
         Raises:
             HandshakeError: terms, teacher, student and data do not match.
@@ -352,5 +354,12 @@ class Distiller:
         from potstill.train.loop import Training
 
         return Training(
-            self, train, validation, seed=seed, role=role, folder=folder, progress=progress
+            self,
+            train,
+            validation,
+            seed=seed,
+            role=role,
+            folder=folder,
+            progress=progress,
+            watch=watch,
         ).run()

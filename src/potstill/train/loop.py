@@ -15,7 +15,7 @@ from potstill.train.checkpoint import Checkpoint, State
 from potstill.train.evaluate import answers_of, score
 from potstill.train.guard import FiniteGuard, StopRequest, has_finite_weights, listening
 from potstill.train.pace import as_written
-from potstill.train.progress import Progress
+from potstill.train.progress import Progress, Watch
 from potstill.train.record import Means, Record
 from potstill.train.settings import Select
 
@@ -39,7 +39,9 @@ class Training:
         role: str,
         folder: Path | None,
         progress: Progress | None,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._distiller, self._train, self._validation = distiller, train, validation
         self._settings, self._task = distiller.settings, distiller.task
         self._seed, self._role, self._folder, self._progress = seed, role, folder, progress
@@ -136,6 +138,8 @@ class Training:
             self._best = (value, self._epoch, self._weights())  # of equals, the one trained longer
         patience = self._settings.patience
         self._stopped_early = patience is not None and self._epoch - self._improved >= patience
+        if self._watch is not None:
+            self._watch(self._epoch, value)
 
     def _is_better(self, value: float, than: float) -> bool:
         return value > than if self._task.higher_is_better else value < than

@@ -1,6 +1,10 @@
 """How the loop tells the outside what it is doing."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+Watch: TypeAlias = Callable[[int, float], None]
+"""Told of each validation's epoch and primary metric; what it raises ends the training."""
 
 
 class Progress(Protocol):

@@ -1,5 +1,10 @@
 """Making a trained student smaller, with the teacher watching. The extra `compress`.
 
+Channels (`pruning.py`, `importance.py`, `weight.py`): `prune_to(model, example, most=…, weigh=…)`
+gives a narrower copy of a model, `importance=` says by what channels are compared.
+`potstill.models.pruned` describes the result, so that config and weights rebuild it. Training
+between steps, and all ways together, are the pipeline's (`potstill.pipeline.compression`).
+
 Int8 (`qat.py`, `fake_quantised.py`, `quantised_files.py`):
 
 ```python

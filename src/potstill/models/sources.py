@@ -13,6 +13,8 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.pruned import SOURCE as PRUNED
+from potstill.models.pruned import build_pruned
 from potstill.models.reused import SOURCE as REUSED
 from potstill.models.reused import build_reused
 from potstill.models.rule_students import FITTERS, build_rules
@@ -26,7 +28,8 @@ from potstill.models.vision import build_timm, build_torchvision, timm_names, to
 from potstill.models.whisper import PURPOSE as ASR
 from potstill.models.whisper import build_speech_writer
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN, REUSED)
+_MADE = (SHRUNKEN, REUSED, PRUNED)  # of other models
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", *_MADE)
 _OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "builtin": build_builtin,
     "sklearn": build_rules,
@@ -64,6 +67,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
+    if config.source == PRUNED:
+        return build_pruned(config, lambda inner: build(inner, trust=trust)).train()
     if config.purpose in _BY_PURPOSE:
         return _BY_PURPOSE[config.purpose](config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:

@@ -11,6 +11,7 @@ import typer
 from potstill import __version__
 from potstill.cli import (
     compare,
+    compress,
     demo,
     doctor,
     export,
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "label": label.label,
     "generate": generate.generate,
     "export": export.export,
+    "compress": compress.compress,
     "report": report.report,
     "compare": compare.compare,
     "recipes": recipes.recipes,

@@ -52,7 +52,7 @@ def prune(
             on each other.
         MissingExtra: torch-pruning is not installed.
     """
-    small = copy.deepcopy(model).cpu()
+    small = copy.deepcopy(model).cpu().requires_grad_(True)  # without, there is no graph
     library = torch_pruning()
     with scorer(small, Importance(importance), look) as score:
         try:

@@ -61,10 +61,13 @@ def compress(
     if as_json:
         typer.echo(json.dumps(record))
         return
-    from potstill.pipeline.compression import TABLE, rows, sentences
+    from potstill.report import squeezed_of
 
-    show_table(rows(record))
-    for sentence in sentences(record):
-        say(sentence)
+    shown = squeezed_of(record)
+    assert shown is not None, "there is a record"
+    say(shown.intro)
+    show_table([shown.columns, *shown.rows])
+    for note in shown.notes:
+        say(note)
     place = out or (Path(run) if Path(run).is_dir() else Path("runs") / str(record["name"]))
-    say(f"table: {place / TABLE}")
+    say(f"report: {place / 'report.html'}")

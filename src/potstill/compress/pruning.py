@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from potstill.compress.door import torch_pruning
 from potstill.compress.importance import Importance, Look, scorer
 from potstill.errors import ModelError
+from potstill.models.answering import Encoder
+from potstill.models.importance import parts_of, stack_of
 from potstill.models.pruned import sizes_of
 from potstill.runtime.fast.quiet import quietly
 from potstill.runtime.modes import evaluating
@@ -167,7 +169,21 @@ def _kept(model: nn.Module, example: Tensor, fixed: Sequence[str]) -> list[nn.Mo
         width = model(example.cpu()).shape[-1]
     linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
     answers = [m for m in linear if m.out_features == width]
-    return [*answers, *linear[-1:], *(model.get_submodule(name) for name in fixed)]
+    named = [model.get_submodule(name) for name in fixed]
+    return [*answers, *linear[-1:], *named, *_state_of(model)]
+
+
+def _state_of(model: nn.Module) -> list[nn.Module]:
+    """Of encoders of Transformers, all but the neurons: heads and state are read in many places.
+
+    Narrower ones are students that are made of the teacher (`source: teacher`).
+    """
+    if not isinstance(model, Encoder):
+        return []
+    widen = parts_of(model).widen
+    neurons = {id(layer.get_submodule(widen)) for layer in stack_of(model)}
+    kinds = nn.Linear | nn.Embedding | nn.LayerNorm
+    return [m for m in model.modules() if isinstance(m, kinds) and id(m) not in neurons]
 
 
 def _check(whole: nn.Module, small: nn.Module, example: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from potstill.pipeline.compression.options import USUAL, Compression, Quantised, Way
 from potstill.pipeline.compression.running import RECORD, TABLE, compress_experiment
-from potstill.pipeline.compression.table import rows, sentences
 
 __all__ = [
     "RECORD",
@@ -12,6 +11,4 @@ __all__ = [
     "Quantised",
     "Way",
     "compress_experiment",
-    "rows",
-    "sentences",
 ]

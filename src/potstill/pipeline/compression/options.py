@@ -48,6 +48,7 @@ USUAL = (
 class Quantised(StrEnum):
     """When weights and activations become 8 bits."""
 
+    AUTO = "auto"  # after training, and in training where that alone costs too much
     AFTER = "after"  # training: ranges are seen on training rows
     TRAINING = "training"  # the last epochs feel the rounding
 
@@ -82,7 +83,7 @@ class Compression:
     steps: int = 3
     importance: Importance = Importance.MAGNITUDE
     round_to: int = 8
-    quantised: Quantised = Quantised.AFTER
+    quantised: Quantised = Quantised.AUTO
     rows: int = 256
     skip: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = field(default=None)

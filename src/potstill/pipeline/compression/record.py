@@ -25,6 +25,8 @@ class Made:
     seconds: float
     validation: float
     test: Mapping[str, float]
+    lost_by_rounding: float | None = None
+    trained_for_int8: bool = False
 
 
 @final
@@ -130,6 +132,8 @@ def _way(
         "retention": _ratio(test[primary]["mean"], theirs[primary]["mean"]),
         "epochs": shipped.epochs,
         "train_seconds": sum(one.seconds for one in row.made) / len(row.made),
+        "lost_by_rounding": shipped.lost_by_rounding,
+        "trained_for_int8": [one.seed for one in row.made if one.trained_for_int8],
         "shipped_seed": shipped.seed,
         "files": {str(one.seed): one.file for one in row.made},
     }

@@ -1,23 +1,26 @@
 """`compress`: all ways to one size, with and without the teacher, as stages beside a run."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from potstill.compress import Precision
 from potstill.measure.latency import Timing, measure_onnx
 from potstill.measure.size import file_bytes, flops, num_parameters
-from potstill.pipeline.compression.bench import Bench, bench_of
-from potstill.pipeline.compression.files import MODEL, InFile, given, write_model
-from potstill.pipeline.compression.options import Compression, Way
-from potstill.pipeline.compression.plan import Plan, announce, make_plan, precision_of
+from potstill.pipeline.compression.bench import Bench, Start, bench_of
+from potstill.pipeline.compression.files import MODEL, given, write_model
+from potstill.pipeline.compression.options import Compression
+from potstill.pipeline.compression.plan import Plan, announce, make_plan
+from potstill.pipeline.compression.quantising import asked, filed, tests_of
 from potstill.pipeline.compression.record import Made, Reference, Row, record_of
 from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
-from potstill.pipeline.compression.table import markdown
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.workshop import Silent, Workshop
+from potstill.report import squeezed_markdown, squeezed_of, write_report
 from potstill.runtime.files import write_json, write_text
-from potstill.train.evaluate import answers_of, score
+from potstill.teachers.fingerprints import digest, module_digest
 from potstill.train.progress import Progress
 
 FOLDER = "compressed"
@@ -64,7 +67,8 @@ def compress_experiment(
     finally:
         outer.close()
     write_json(folder / RECORD, record)
-    write_text(folder / TABLE, markdown(record))
+    write_text(folder / TABLE, squeezed_markdown(squeezed_of(record)) + "\n")
+    write_report(folder)
     return record
 
 
@@ -87,55 +91,39 @@ def _compare(shop: Workshop, bench: Bench) -> dict[str, object]:
 
 
 def _made(job: Job) -> Made:
-    """The file of a way with one seed, and its figures: a stage."""
+    """The file of a way with one seed, and its figures."""
     shop, options = job.shop, job.bench.options
     piece = squeezed(job)
     path = shop.folder / "files" / job.role / f"seed-{job.seed}" / MODEL
-    depends = (piece.stages, job.start().name, job.taught, job.seed, job.plan.target)
+    of = (module_digest(piece.module), job.taught, job.bench.source.key, job.epochs)
     found = shop.run(
-        f"file/{job.role}/{job.seed}",
-        depends_on=shop.key(job.way, *depends, options.rows, options.skip, options.quantised),
+        f"file-{job.role}/{job.seed}",
+        depends_on=shop.key(job.way, *of, options.rows, options.skip, options.quantised),
         files=[path],
         work=lambda: _write(job, piece, path),
     )
-    values = {name: found[name] for name in Made.__dataclass_fields__}
-    return Made(**values)  # type: ignore[arg-type]
+    return Made(**found)  # type: ignore[arg-type]
 
 
 def _write(job: Job, piece: Piece, path: Path) -> Mapping[str, object]:
-    shop, options = job.shop, job.bench.options
+    shop = job.shop
     shop.progress.note(f"writing {path}")
-    write_model(
-        shop,
-        piece.module,
-        path,
-        precision=precision_of(job.way),
-        rows=options.rows,
-        skip=options.skip,
-    )
-    e = shop.experiment
-    validation = _scores(shop, path, test=False)
+    done = filed(job, piece, path)
     return asdict(
         Made(
             seed=job.seed,
             file=str(path.relative_to(shop.folder.parent)),
             bytes=file_bytes(path),
-            parameters=num_parameters(piece.module),
-            flops=flops(piece.module, e.data.example()),
-            epochs=piece.epochs,
-            seconds=piece.seconds,
-            validation=validation[e.task.primary],
-            test=_scores(shop, path, test=True),
+            parameters=num_parameters(done.piece.module),
+            flops=flops(done.piece.module.cpu(), shop.experiment.data.example()),
+            epochs=done.piece.epochs,
+            seconds=done.piece.seconds,
+            validation=done.validation,
+            test=tests_of(shop, asked(shop, path)),
+            lost_by_rounding=done.lost,
+            trained_for_int8=done.trained,
         )
     )
-
-
-def _scores(shop: Workshop, path: Path, *, test: bool) -> dict[str, float]:
-    """Metrics of a file's own answers."""
-    e = shop.experiment
-    asked = InFile(path, texts=e.data.normalise.tokens)
-    samples = e.data.test if test else e.data.validation
-    return score(answers_of(asked, shop.feed(samples), e.task), e.task)
 
 
 def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[str, object]:
@@ -143,10 +131,9 @@ def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[s
     known, files = _references(shop, bench)
     files |= {row.key: shop.folder.parent / row.best(higher=higher).file for row in rows}
     timing = Timing(threads=e.measuring.threads, seconds_budget=e.measuring.seconds)
-    texts = e.data.normalise.tokens
     latency = shop.run(
         "latency",
-        depends_on=shop.key(timing, *(path.read_bytes().hex()[:4096] for path in files.values())),
+        depends_on=shop.key(timing, *(digest([path.read_bytes()]) for path in files.values())),
         files=(),
         work=lambda: dict(measure_onnx(files, given(shop, e.data.test, _TIMED), timing=timing)),
     )
@@ -157,7 +144,6 @@ def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[s
         "importance": str(bench.options.importance),
         "steps": bench.options.steps,
         "quantised": str(bench.options.quantised),
-        "texts": texts,
     }
     return record_of(
         plan,
@@ -174,27 +160,30 @@ def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dic
     """The teacher and the run's own students, as files in float32."""
     files: dict[str, Path] = {}
     known: dict[str, Reference] = {}
-    e = shop.experiment
     if bench.teacher is None:
-        said = score(answers_of(bench.ready.teacher, shop.feed(e.data.test), e.task), e.task)
+        said = tests_of(shop, bench.ready.teacher)
         test = {name: [value] for name, value in said.items()}
         known["teacher"] = Reference(bytes=None, parameters=None, test=test)
     starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
     for role in ("scratch", "distilled"):
         starts[role] = [bench.students[role, seed] for seed in bench.seeds]
-    for name, each in starts.items():
-        values: dict[str, list[float]] = {}
-        for number, start in enumerate(each):
-            path = shop.folder / "files" / name / f"{number}.onnx"
-            write_model(
-                shop, start.module, path, precision=precision_of(Way.DISTIL), rows=1
-            )
-            for metric, value in _scores(shop, path, test=True).items():
-                values.setdefault(metric, []).append(value)
-        files[name] = shop.folder / "files" / name / "0.onnx"
-        known[name] = Reference(
-            bytes=file_bytes(files[name]),
-            parameters=num_parameters(each[0].module),
-            test=values,
+    for role, each in starts.items():
+        paths = [shop.folder / "files" / role / f"{n}.onnx" for n in range(len(each))]
+        found = shop.run(
+            f"file-{role}",
+            depends_on=shop.key(role, *(module_digest(start.module) for start in each)),
+            files=paths,
+            work=functools.partial(_refer, shop, each, paths),
         )
+        files[role], known[role] = paths[0], Reference(**found)  # type: ignore[arg-type]
     return known, files
+
+
+def _refer(shop: Workshop, starts: Sequence[Start], paths: Sequence[Path]) -> Mapping[str, object]:
+    values: dict[str, list[float]] = {}
+    for start, path in zip(starts, paths, strict=True):
+        write_model(shop, start.module, path, precision=Precision.FLOAT32, rows=1)
+        for metric, value in tests_of(shop, asked(shop, path)).items():
+            values.setdefault(metric, []).append(value)
+    parameters = num_parameters(starts[0].module)
+    return asdict(Reference(bytes=file_bytes(paths[0]), parameters=parameters, test=values))

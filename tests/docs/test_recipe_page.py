@@ -35,6 +35,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "mix": recipe.MixSpec,
     "augment[]": recipe.StepSpec,
     "measure": recipe.MeasureSpec,
+    "compress": recipe.CompressSpec,
     "measure.lm_eval": recipe.HarnessSpec,
     "bounds": recipe.BoundsSpec,
     "store": recipe.StoreSpec,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from potstill.compress import Importance
+from potstill.compress.importance import Importance
 from potstill.errors import RecipeError
 from potstill.pipeline.compression import Compression, Quantised, Way
 from potstill.recipe import CompressSpec, Recipe, load

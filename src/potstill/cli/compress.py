@@ -1,4 +1,4 @@
-"""`potstill compress`: a finished run's models to one size, all ways, with and without the teacher."""
+"""`potstill compress`: a run's models to one size, all ways, with and without the teacher."""
 
 import json
 from pathlib import Path

@@ -99,7 +99,10 @@ def prune_to(
         example: as for `prune`.
         most: what `weigh` may say of the copy; a model that says no more already is copied whole.
         weigh: bytes, parameters, or what else falls with every channel.
-        importance: as for `prune`, like all that follows.
+        importance: as for `prune`.
+        look: as for `prune`.
+        fixed: as for `prune`.
+        round_to: as for `prune`.
 
     Raises:
         ModelError: as `prune`, or not even the narrowest copy is so light.

@@ -6,9 +6,7 @@ from torch import Tensor, nn
 
 _FLOAT32 = 4
 _OF_A_CHANNEL = 9  # scale, zero point and 32-bit bias of an output channel in 8 bits
-_QUANTISED = (
-    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
-)
+_QUANTISED = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 
 
 class Precision(StrEnum):

@@ -66,9 +66,7 @@ def whole_config(config: ModelConfig) -> ModelConfig:
     assert isinstance(inner, Mapping), "`pruned_config` wrote it"
     options = inner["options"]
     assert isinstance(options, Mapping), "`pruned_config` wrote it"
-    return replace(
-        config, source=str(inner["source"]), name=str(inner["name"]), options=options
-    )
+    return replace(config, source=str(inner["source"]), name=str(inner["name"]), options=options)
 
 
 def build_pruned(config: ModelConfig, build: Build) -> nn.Module:
@@ -155,7 +153,7 @@ def _part(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The first of its rows and columns."""
     if len(shape) != tensor.ndim or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
         raise ModelError(
-            f"A layer of {tuple(tensor.shape)} weights cannot be cut to {shape}: its config belongs "
-            "to another model; compress it again."
+            f"A layer of {tuple(tensor.shape)} weights cannot be cut to {shape}: its config "
+            "belongs to another model; compress it again."
         )
     return torch.as_tensor(tensor[tuple(slice(size) for size in shape)].clone())

@@ -67,8 +67,6 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
         MissingExtra: if the source's library is not installed.
     """
     _check_source(config.source)
-    if config.source == PRUNED:
-        return build_pruned(config, lambda inner: build(inner, trust=trust)).train()
     if config.purpose in _BY_PURPOSE:
         return _BY_PURPOSE[config.purpose](config, trust=trust).train()
     if config.source == "hf" and config.purpose == CAUSAL_LM:
@@ -86,9 +84,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_huggingface(config, trust=trust)
         case "shrunken" if config.purpose == CAUSAL_LM:
             return _language_student(config, trust=trust).train()
-        case "shrunken" | "reused":
-            rebuild = build_shrunken if config.source == SHRUNKEN else build_reused
-            model = rebuild(config, lambda inner: build(inner, trust=trust))
+        case "shrunken" | "reused" | "pruned":
+            model = _REBUILD[config.source](config, lambda inner: build(inner, trust=trust))
         case "python":
             model = build_python(config, trust=trust)
         case _:
@@ -172,6 +169,11 @@ def _check_source(source: str) -> None:
         raise ModelError(f"There is no source of models `{source}`: {nearest(source, _SOURCES)}")
 
 
+_REBUILD: Mapping[str, Callable[..., nn.Module]] = {
+    SHRUNKEN: build_shrunken,
+    REUSED: build_reused,
+    PRUNED: build_pruned,
+}
 _BY_PURPOSE: Mapping[str, Callable[..., nn.Module]] = {
     DETECTION: build_detector,
     SEQ2SEQ: _translation_model,

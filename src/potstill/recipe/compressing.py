@@ -40,9 +40,9 @@ def _list(value: object) -> object:
 class CompressSpec(Strict):
     """How the models of a finished run are squeezed to one size."""
 
-    to: Annotated[int | None, BeforeValidator(bytes_in, json_schema_input_type=int | str | None)] = (
-        Field(None, gt=0, description="Bytes of the file, such as 250kB or 1MB.")
-    )
+    to: Annotated[
+        int | None, BeforeValidator(bytes_in, json_schema_input_type=int | str | None)
+    ] = Field(None, gt=0, description="Bytes of the file, such as 250kB or 1MB.")
     ratio: float | None = Field(
         None, gt=1, description="The same, as how many times smaller than the teacher's file."
     )

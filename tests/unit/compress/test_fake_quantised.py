@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from potstill import KD, Distiller, ModuleTeacher, TensorBatches, TrainSettings
+from potstill import KD, ModuleTeacher, TensorBatches, TrainSettings
 from potstill.compress.fake_quantised import FakeQuantised, Int8
 from potstill.compress.qat import calibrated, train_quantised
 from potstill.compress.quantised_files import load_quantised, save_quantised
-from potstill.errors import Interrupted, ModelError, RecipeError
+from potstill.errors import ModelError, RecipeError
 from potstill.export.onnx import export_onnx
 from potstill.models import ModelConfig, create_model
 from potstill.tasks import Classification

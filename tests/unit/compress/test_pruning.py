@@ -4,14 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from potstill.compress import (
-    Importance,
-    Precision,
-    bytes_of,
-    narrowest,
-    prune,
-    prune_to,
-)
+from potstill.compress.importance import Importance
+from potstill.compress.pruning import narrowest, prune, prune_to
+from potstill.compress.weight import Precision, bytes_of
 from potstill.errors import ModelError
 from potstill.models import ModelConfig, create_model, load_model, save_model
 from potstill.models.pruned import pruned_config, resized, sizes_of
@@ -148,9 +143,7 @@ def test_activation_keeps_the_neurons_that_say_most_over_all_batches() -> None:
     said = whole[1](whole[0](rows)).abs().mean(0)
     best = said.topk(4).indices.sort().values.tolist()
 
-    small = prune(
-        whole, rows, share=0.5, importance=Importance.ACTIVATION, look=look, round_to=2
-    )
+    small = prune(whole, rows, share=0.5, importance=Importance.ACTIVATION, look=look, round_to=2)
 
     assert kept_neurons(whole, small) == best
     assert not any(hasattr(layer, "_importance") for layer in small.modules())

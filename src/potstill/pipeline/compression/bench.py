@@ -137,7 +137,9 @@ def plain(objective: Objective) -> Objective:
     Raises:
         RecipeError: none of them asks the teacher.
     """
-    kept = [s for s in objective if not (n := s.term.needs()).teacher_layers and not n.student_layers]
+    kept = [
+        s for s in objective if not (n := s.term.needs()).teacher_layers and not n.student_layers
+    ]
     left = Objective(tuple(kept)) if kept else None
     if left is None or not needs_teacher(left.needs()):
         raise RecipeError(
@@ -177,9 +179,7 @@ def losses(shop: Workshop, bench: Bench, model: nn.Module, *, taught: bool) -> I
         yield objective(student, said, target).loss
 
 
-def _students(
-    shop: Workshop, ready: Ready, seeds: tuple[int, ...]
-) -> dict[tuple[str, int], Start]:
+def _students(shop: Workshop, ready: Ready, seeds: tuple[int, ...]) -> dict[tuple[str, int], Start]:
     made = shop.experiment.student
     models = {"distilled": heir(made, ready), "scratch": made}
     found = {}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from potstill.compress import Precision, bytes_of
+from potstill.compress.weight import Precision, bytes_of
 from potstill.data.samples import Samples
 from potstill.export.int8 import quantise_onnx
 from potstill.export.onnx import export_onnx

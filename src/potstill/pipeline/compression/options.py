@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import final
 
-from potstill.compress import Importance
+from potstill.compress.importance import Importance
 from potstill.errors import RecipeError
 
 

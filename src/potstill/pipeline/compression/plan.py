@@ -6,7 +6,8 @@ from typing import final
 
 from torch import Tensor, nn
 
-from potstill.compress import Precision, bytes_of, narrowest, prune_to
+from potstill.compress.pruning import narrowest, prune_to
+from potstill.compress.weight import Precision, bytes_of
 from potstill.errors import ModelError, RecipeError
 from potstill.pipeline.compression.bench import Bench, Start
 from potstill.pipeline.compression.files import overhead
@@ -26,7 +27,7 @@ class Planned:
 
     Args:
         way: which.
-        nearest: bytes of the smallest file it can give; of ways that leave channels alone, its only.
+        nearest: bytes of the smallest file it can give.
         overhead: bytes of its file beside the weights.
         reaches: whether that meets the target.
         obstacle: why it cannot be gone at all; empty if it can.

@@ -8,7 +8,10 @@ from typing import final
 import torch
 from torch import nn
 
-from potstill.compress import FakeQuantised, Int8, Precision, calibrated, save_quantised
+from potstill.compress.fake_quantised import FakeQuantised, Int8
+from potstill.compress.qat import calibrated
+from potstill.compress.quantised_files import save_quantised
+from potstill.compress.weight import Precision
 from potstill.errors import ModelError
 from potstill.pipeline.compression.files import InFile, write_model
 from potstill.pipeline.compression.options import Quantised
@@ -52,9 +55,7 @@ def filed(job: Job, piece: Piece, path: Path) -> Filed:
     """Write the file of a piece; the ways of quantising are tried in the order of their cost."""
     shop, options = job.shop, job.bench.options
     precision = precision_of(job.way)
-    write_model(
-        shop, piece.module, path, precision=precision, rows=options.rows, skip=options.skip
-    )
+    write_model(shop, piece.module, path, precision=precision, rows=options.rows, skip=options.skip)
     value = primary_of(shop, asked(shop, path))
     if precision is Precision.FLOAT32:
         return Filed(piece=piece, validation=value)

@@ -155,7 +155,8 @@ _Point = tuple[float, ...]
 
 def _point(way: Tree, primary: str, *, higher: bool) -> _Point:
     test, time, size = way["test"], _p50(way["latency_ms"]), way["bytes"]
-    assert isinstance(test, Mapping) and isinstance(size, int), "`_way` made it"
+    assert isinstance(test, Mapping), "`_way` made it"
+    assert isinstance(size, int), "`_way` made it"
     quality = float(test[primary]["mean"])
     return (-quality if higher else quality, float(size), time or 0.0)
 
@@ -167,7 +168,7 @@ def _beats(one: _Point, other: _Point) -> bool:
 
 def _due(rows: Sequence[Row], primary: str, *, higher: bool) -> list[dict[str, object]]:
     """How much better each way is with the teacher, paired over seeds."""
-    found = []
+    found: list[dict[str, object]] = []
     sign = 1 if higher else -1
     without = {row.planned.way: row for row in rows if not row.taught}
     for row in rows:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from potstill.compress import Precision
+from potstill.compress.weight import Precision
 from potstill.measure.latency import Timing, measure_onnx
 from potstill.measure.size import file_bytes, flops, num_parameters
 from potstill.pipeline.compression.bench import Bench, Start, bench_of
@@ -84,9 +84,7 @@ def _compare(shop: Workshop, bench: Bench) -> dict[str, object]:
                 Job(shop=shop, bench=bench, plan=plan, planned=planned, seed=seed, taught=taught)
                 for seed in bench.seeds
             ]
-            rows.append(
-                Row(planned=planned, taught=taught, made=tuple(_made(job) for job in jobs))
-            )
+            rows.append(Row(planned=planned, taught=taught, made=tuple(_made(job) for job in jobs)))
     return _record(shop, bench, plan, rows)
 
 

@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import final
 
 from torch import Tensor, nn
 
-from potstill.compress import Precision, bytes_of, prune_to
+from potstill.compress.pruning import prune_to
+from potstill.compress.weight import Precision, bytes_of
 from potstill.models import ModelConfig, create_model
+from potstill.models.initial import seeded
 from potstill.models.pruned import pruned_config, sizes_of
 from potstill.pipeline.compression.bench import Bench, Start, labels_alone, losses, shortened
 from potstill.pipeline.compression.options import Way
@@ -95,15 +98,12 @@ def _afresh(job: Job, start: Start, most: int, precision: Precision) -> Piece:
 def _random(cut: nn.Module, config: ModelConfig | None, seed: int) -> nn.Module:
     if config is not None:
         return create_model(config, seed=seed)
-    from copy import deepcopy
-
-    from potstill.models.initial import seeded
-
     fresh = deepcopy(cut)
     with seeded(seed):
         for layer in fresh.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
     return fresh.train()
 
 
@@ -141,8 +141,6 @@ def _losses(job: Job, module: nn.Module) -> Iterator[Tensor]:
 
 def made_of(module: nn.Module, config: ModelConfig | None, *, name: str) -> MadeModel:
     """A model that a training starts from as it is."""
-    from copy import deepcopy
-
     return MadeModel(
         make=lambda _seed: deepcopy(module).train(),
         name=name,

@@ -1,10 +1,10 @@
 """Potstill: knowledge distillation from a teacher to a measured student.
 
 Verbs: `distill` (objects in, a measured run out), `run` (the same from a recipe), `plan` (a dry
-run), `label` (a teacher's answers into a store), `export_run` (a student into files), `load` (the
-student in one of them). Nouns: `Teacher`, `Term`, `Objective`, `Distiller`, `Recipe`, `Run`,
-`Store`. Everything else lives in sub-packages: `potstill.losses`, `potstill.teachers`,
-`potstill.data`, `potstill.models`, `potstill.tasks`, …
+run), `label` (a teacher's answers into a store), `compress_run` (a run's models to one size),
+`export_run` (a student into files), `load` (the student in one of them). Nouns: `Teacher`, `Term`,
+`Objective`, `Distiller`, `Recipe`, `Run`, `Store`. Everything else lives in sub-packages:
+`potstill.losses`, `potstill.teachers`, `potstill.data`, `potstill.models`, `potstill.tasks`, …
 
 Importing this package imports nothing else: names are fetched when they are first used.
 """
@@ -13,11 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from potstill.api import distill, export_run, label, load_recipe, plan, run
+    from potstill.api import (
+        compress_run,
+        distill,
+        export_run,
+        label,
+        load_recipe,
+        plan,
+        run,
+    )
     from potstill.errors import PotstillError
     from potstill.losses import KD, CrossEntropy, Hint, Objective
     from potstill.models import load
     from potstill.pipeline import Run
+    from potstill.pipeline.compression import Compression
     from potstill.protocols import Task, Teacher, Term
     from potstill.recipe import Recipe
     from potstill.signals import Batch, Signals, Target
@@ -29,6 +38,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "compress_run",
+    "Compression",
     "CrossEntropy",
     "distill",
     "Distiller",
@@ -60,6 +71,8 @@ __all__ = [
 
 _HOMES = {
     "Batch": "potstill.signals",
+    "compress_run": "potstill.api",
+    "Compression": "potstill.pipeline.compression",
     "CrossEntropy": "potstill.losses",
     "distill": "potstill.api",
     "Distiller": "potstill.train",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from potstill.build import build
 from potstill.build.combinations import refuse_strangers
+from potstill.build.compressing import compression_of, is_run, recipe_of_run
 from potstill.build.conditions import counted
 from potstill.build.fitted import checked
 from potstill.build.given import (
@@ -33,6 +34,7 @@ from potstill.export.sound import check_sound
 from potstill.losses.objective import Objective, objective_of
 from potstill.models.config import PURPOSES, TAGGING
 from potstill.pipeline import Experiment, Learning, Pipeline, Run
+from potstill.pipeline.compression import Compression, compress_experiment
 from potstill.pipeline.concluding import Found, conclude
 from potstill.pipeline.experiment import (
     Correct,
@@ -458,3 +460,44 @@ def search(
     else:
         made.work()
     return None if join else conclude(made)
+
+
+def compress_run(
+    run: Run | Recipe | Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    options: Compression | None = None,
+    out: Path | str | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Squeeze the models of a run to one size, in all ways, with and without the teacher.
+
+    Equivalent to `compress_experiment(build(recipe), folder, options)` on a run that is finished; a
+    recipe is run first. Called again, it goes on.
+
+    Args:
+        run: a finished run or its folder; or a `Recipe`, the name of a shipped one, or a path.
+        overrides: `key.path=value`, such as `compress.to=250kB`.
+        options: in place of the recipe's `compress`.
+        out: of a recipe, the run folder; `runs/<name>` if left out.
+        trust: let code that the recipe names run.
+        progress: told of what happens.
+
+    Returns:
+        The content of `compress.json`, which lies in the run folder beside `compress.md`.
+
+    Raises:
+        RecipeError: no way meets the size (said before any training, with the nearest), or the run
+            is of a kind that cannot be squeezed.
+    """
+    given = run.folder if isinstance(run, Run) else run
+    if isinstance(given, Recipe) or not is_run(str(given)):
+        read = given if isinstance(given, Recipe) else load(str(given), overrides)
+        folder = Path(out) if out is not None else Path("runs") / read.name
+        Pipeline(build(read, trust=trust), folder, progress=progress).run()
+    else:
+        folder = Path(given)
+        read = recipe_of_run(folder, overrides)
+    wanted = options or compression_of(read.compress)
+    return compress_experiment(build(read, trust=trust), folder, wanted, progress=progress)

@@ -200,6 +200,18 @@ class TokenModel(Protocol):
 
 
 @runtime_checkable
+class Staged(Protocol):
+    """A student that changes as its training goes on: freezes ranges, removes weights."""
+
+    def reach(self, share: float) -> None:
+        """Told before each step which share of all steps is over, if it is known how many come.
+
+        What it does then must follow from the share and the module's state alone.
+        """
+        ...
+
+
+@runtime_checkable
 class EncoderDecoder(Protocol):
     """A module whose encoder may be frozen, and run once for a teacher that has the same one."""
 

@@ -30,6 +30,7 @@ FROZEN = {
         "--json",
     ],
     "export": ["run", "--role", "--seed", "--format", "--out", "--check", "--trust", "--json"],
+    "compress": ["run", "overrides", "--to", "--ratio", "--ways", "--out", "--trust", "--json"],
     "init": ["path", "--force"],
     "label": [
         "recipe",

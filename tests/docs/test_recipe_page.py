@@ -37,6 +37,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "parity": recipe.ParitySpecs,
     "parity.float32, parity.float16 and parity.int8": recipe.ParitySpec,
     "measure": recipe.MeasureSpec,
+    "compress": recipe.CompressSpec,
     "measure.lm_eval": recipe.HarnessSpec,
     "bounds": recipe.BoundsSpec,
     "store": recipe.StoreSpec,

@@ -11,6 +11,7 @@ import typer
 from potstill import __version__
 from potstill.cli import (
     compare,
+    compress,
     demo,
     doctor,
     export,
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
     "export": export.export,
     "measure": measure.measure,
+    "compress": compress.compress,
     "report": report.report,
     "compare": compare.compare,
     "try": try_run.try_run,

@@ -14,6 +14,8 @@ from potstill.models.initial import seeded
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import rebuildable_language_model
 from potstill.models.options import refuse_unknown
+from potstill.models.pruned import SOURCE as PRUNED
+from potstill.models.pruned import whole_config, with_whole
 from potstill.models.reused import ReusedHead, plain_config, reused_config
 from potstill.models.sentence import SentenceEncoder, rebuildable_sentence_encoder
 from potstill.models.shrunken import rebuildable_shrunken
@@ -95,6 +97,8 @@ def _rebuildable(model: nn.Module, config: ModelConfig) -> ModelConfig:
     match config.source:
         case "file":
             return _architecture(config)
+        case _ if config.source == PRUNED:
+            return with_whole(config, _rebuildable(model, whole_config(config)))
         case "reused":
             assert isinstance(model, ReusedHead), "its config says so"
             inner = _rebuildable(model.body, plain_config(config))

@@ -13,6 +13,8 @@ from potstill.models.huggingface import build_huggingface, huggingface_names
 from potstill.models.language import PURPOSE as CAUSAL_LM
 from potstill.models.language import build_language_model
 from potstill.models.options import nearest
+from potstill.models.pruned import SOURCE as PRUNED
+from potstill.models.pruned import build_pruned
 from potstill.models.reused import SOURCE as REUSED
 from potstill.models.reused import build_reused
 from potstill.models.rule_students import FITTERS, build_rules
@@ -26,7 +28,8 @@ from potstill.models.vision import build_timm, build_torchvision, timm_names, to
 from potstill.models.whisper import PURPOSE as ASR
 from potstill.models.whisper import build_speech_writer
 
-_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", SHRUNKEN, REUSED)
+_MADE = (SHRUNKEN, REUSED, PRUNED)  # of other models
+_SOURCES = ("builtin", "timm", "torchvision", "hf", "file", "python", "sklearn", *_MADE)
 _OWN: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "builtin": build_builtin,
     "sklearn": build_rules,
@@ -81,9 +84,8 @@ def build(config: ModelConfig, *, trust: bool) -> nn.Module:
             model = build_huggingface(config, trust=trust)
         case "shrunken" if config.purpose == CAUSAL_LM:
             return _language_student(config, trust=trust).train()
-        case "shrunken" | "reused":
-            rebuild = build_shrunken if config.source == SHRUNKEN else build_reused
-            model = rebuild(config, lambda inner: build(inner, trust=trust))
+        case "shrunken" | "reused" | "pruned":
+            model = _REBUILD[config.source](config, lambda inner: build(inner, trust=trust))
         case "python":
             model = build_python(config, trust=trust)
         case _:
@@ -167,6 +169,11 @@ def _check_source(source: str) -> None:
         raise ModelError(f"There is no source of models `{source}`: {nearest(source, _SOURCES)}")
 
 
+_REBUILD: Mapping[str, Callable[..., nn.Module]] = {
+    SHRUNKEN: build_shrunken,
+    REUSED: build_reused,
+    PRUNED: build_pruned,
+}
 _BY_PURPOSE: Mapping[str, Callable[..., nn.Module]] = {
     DETECTION: build_detector,
     SEQ2SEQ: _translation_model,

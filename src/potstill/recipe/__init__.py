@@ -5,6 +5,7 @@ Unknown keys are refused with the nearest known name.
 """
 
 from potstill.recipe.checking import parse
+from potstill.recipe.compressing import CompressSpec
 from potstill.recipe.data import DataSpec, LongTailSpec, NoiseSpec, SyntheticSpec, TransferSpec
 from potstill.recipe.forms import Open, Options, Strict
 from potstill.recipe.learning import (
@@ -51,6 +52,7 @@ __all__ = [
     "BoundsSpec",
     "ChainSpec",
     "CodecSpec",
+    "CompressSpec",
     "CurriculumSpec",
     "DataFreeSpec",
     "DataSpec",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BeforeValidator, Field
 
+from potstill.recipe.compressing import CompressSpec
 from potstill.recipe.data import DataSpec
 from potstill.recipe.forms import Strict
 from potstill.recipe.learning import DistillSpec
@@ -71,6 +72,7 @@ class Recipe(Strict):
         ParitySpecs(), description="How far exported files may be from the student."
     )
     measure: MeasureSpec = MeasureSpec()
+    compress: CompressSpec = CompressSpec()
     speed: Literal["auto", "exact"] = Field(
         "auto",
         description="auto: the fastest way of computing whose answers stay within `bounds`. "

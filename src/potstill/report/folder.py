@@ -51,6 +51,7 @@ class RunFolder:
     path: Path
     results: Results | None
     recipe: str
+    compressed: Mapping[str, Json] | None
     environment: Mapping[str, Json]
     stages: tuple[Stage, ...]
     history: tuple[Logged, ...]
@@ -74,6 +75,7 @@ def read_folder(path: Path) -> RunFolder:
         path=path,
         results=_results(results, path / "results.json"),
         recipe=_read_text(path / "recipe.yaml") or "",
+        compressed=_read_json(path / "compress.json"),
         environment=_read_json(path / "environment.json") or {},
         stages=_stages(_read_json(path / "stages.json") or {}),
         history=_history(path / "metrics.jsonl"),

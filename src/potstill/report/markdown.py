@@ -16,6 +16,7 @@ from potstill.report.page import headline_of, key_figures
 from potstill.report.pictures import text_line
 from potstill.report.records import Results
 from potstill.report.rules import rules_of
+from potstill.report.squeezed import Squeezed, squeezed_of
 from potstill.report.table import side_by_side
 
 _SIGNS = {"yes": "✅", "no": "❌", "unclear": "❔"}
@@ -35,6 +36,7 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
         _training(run, results),
         _classes(results),
         *_rules(results),
+        squeezed_markdown(squeezed_of(run.compressed)),
         _disagreements(run, answers) if answers else "",
         "\n".join(f"![{escape(f.stem)}](figures/{f.name})" for f in figures),
         _run(run, results),
@@ -169,6 +171,14 @@ def _rules(results: Results) -> list[str]:
         "\n\n```text\n" + "\n".join(line.replace("```", "` ` `") for line in each.lines) + "\n```"
         for each in rules_of(results)
     ]
+
+
+def squeezed_markdown(squeezed: Squeezed | None) -> str:
+    """All ways to one size, a row each; nothing where nothing was squeezed."""
+    if squeezed is None:
+        return ""
+    notes = "\n".join(f"- {escape(note)}" for note in squeezed.notes)
+    return f"{squeezed.intro}\n\n{markdown_table(squeezed.columns, squeezed.rows)}\n\n{notes}"
 
 
 def _disagreements(run: RunFolder, answers: Answers) -> str:

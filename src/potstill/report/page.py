@@ -25,6 +25,7 @@ from potstill.report.folder import RunFolder, Stage
 from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
 from potstill.report.records import ROLES, Json, Latency, ModelResult, Results, Verdict
 from potstill.report.rules import rules_of
+from potstill.report.squeezed import squeezed_of
 
 DONE = ("done", "finished")  # states of a stage that needs no more work
 
@@ -68,6 +69,7 @@ def render_page(run: RunFolder) -> str:
             classes=class_tables(results),
             class_columns=COLUMNS,
             rules=rules_of(results),
+            squeezed=squeezed_of(run.compressed),
             disagreements=find_disagreements(run, answers) if answers else None,
             gallery=find_boxes(run),
             facts=facts_of(run),

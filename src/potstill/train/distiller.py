@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from potstill.losses import Objective
 from potstill.losses.objective import objective_of
-from potstill.protocols import EncoderDecoder, Task, Teacher, Term
+from potstill.protocols import EncoderDecoder, Staged, Task, Teacher, Term
 from potstill.runtime.fabric import Runtime
 from potstill.signals import Batch, Signals
 from potstill.train.average import MovingAverage
@@ -200,6 +200,8 @@ class Distiller:
         """
         if self._lesson is None:
             self.prepare(batch)
+        if isinstance(self.student, Staged) and self._total_steps:
+            self.student.reach(self._share)
         batch = self._rolled_out(batch)
         self._set_rate()
         self.optimizer.zero_grad()
@@ -233,6 +235,11 @@ class Distiller:
         rank, ranks = self.runtime.rank, self.runtime.world_size
         with self.runtime.autocast():
             return self.rollout(batch, self.student, step=self.steps_done, rank=rank, ranks=ranks)
+
+    @property
+    def _share(self) -> float:
+        """Of all steps, how much is over."""
+        return self.steps_done / max(self._total_steps, 1)
 
     def _set_rate(self) -> None:
         rate = self._rate(self.steps_done)
@@ -280,8 +287,8 @@ class Distiller:
         trust = 1.0
         if isinstance(self.teacher, GrowingTeacher):
             trust = self.teacher.trust(self.steps_done)
-        share = self.steps_done / max(self._total_steps, 1)
-        assigned = Assignment(batch, self._teach(batch), counts, trust=trust, share=share)
+        teaching = self._teach(batch)
+        assigned = Assignment(batch, teaching, counts, trust=trust, share=self._share)
         loss, terms = self.module(assigned)
         self.runtime.backward(loss)
         return {"loss": loss.detach(), **terms}

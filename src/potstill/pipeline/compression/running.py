@@ -1,0 +1,187 @@
+"""`compress`: all ways to one size, with and without the teacher, as stages beside a run."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from potstill.compress.weight import Precision
+from potstill.measure.latency import Timing, measure_onnx
+from potstill.measure.size import file_bytes, flops, num_parameters
+from potstill.pipeline.compression.bench import Bench, Start, bench_of
+from potstill.pipeline.compression.files import MODEL, given, write_model
+from potstill.pipeline.compression.options import Compression
+from potstill.pipeline.compression.plan import Plan, announce, make_plan
+from potstill.pipeline.compression.quantising import asked, filed, tests_of
+from potstill.pipeline.compression.record import Made, Reference, Row, record_of
+from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
+from potstill.pipeline.experiment import Experiment
+from potstill.pipeline.ledger import Ledger
+from potstill.pipeline.workshop import Silent, Workshop
+from potstill.report import squeezed_markdown, squeezed_of, write_report
+from potstill.runtime.files import write_json, write_text
+from potstill.teachers.fingerprints import digest, module_digest
+from potstill.train.progress import Progress
+
+FOLDER = "compressed"
+"""Where a run keeps what was squeezed, in its folder."""
+
+RECORD, TABLE = "compress.json", "compress.md"
+_TIMED = 64
+
+
+def compress_experiment(
+    experiment: Experiment,
+    folder: Path,
+    options: Compression,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Squeeze the models of a finished run and compare all ways; a later call goes on.
+
+    Args:
+        experiment: what the run is about.
+        folder: the run folder.
+        options: what is asked for.
+        progress: told of what happens.
+
+    Returns:
+        The content of `compress.json`, which is written beside the run's other files.
+
+    Raises:
+        RecipeError: no way meets the size, or the run is of a kind that cannot be squeezed.
+        StorageError: the run is not finished.
+    """
+    shown = progress or Silent()
+    outer = Ledger(folder)
+    try:
+        run = Workshop(experiment, folder, ledger=outer, progress=shown)
+        bench = bench_of(run, options)
+        inner = Ledger(folder / FOLDER)
+        try:
+            shop = Workshop(run.experiment, folder / FOLDER, ledger=inner, progress=shown)
+            record = _compare(shop, bench)
+            inner.keep_only(shop.stages)
+        finally:
+            inner.close()
+    finally:
+        outer.close()
+    write_json(folder / RECORD, record)
+    write_text(folder / TABLE, squeezed_markdown(squeezed_of(record)) + "\n")
+    write_report(folder)
+    return record
+
+
+def _compare(shop: Workshop, bench: Bench) -> dict[str, object]:
+    plan = make_plan(shop, bench)
+    announce(plan, shop.progress.note)
+    rows = []
+    for planned in plan.ways:
+        if not planned.is_gone:
+            continue
+        for taught in (True, False):
+            jobs = [
+                Job(shop=shop, bench=bench, plan=plan, planned=planned, seed=seed, taught=taught)
+                for seed in bench.seeds
+            ]
+            rows.append(Row(planned=planned, taught=taught, made=tuple(_made(job) for job in jobs)))
+    return _record(shop, bench, plan, rows)
+
+
+def _made(job: Job) -> Made:
+    """The file of a way with one seed, and its figures."""
+    shop, options = job.shop, job.bench.options
+    piece = squeezed(job)
+    path = shop.folder / "files" / job.role / f"seed-{job.seed}" / MODEL
+    of = (module_digest(piece.module), job.taught, job.bench.source.key, job.epochs)
+    found = shop.run(
+        f"file-{job.role}/{job.seed}",
+        depends_on=shop.key(job.way, *of, options.rows, options.skip, options.quantised),
+        files=[path],
+        work=lambda: _write(job, piece, path),
+    )
+    return Made(**found)  # type: ignore[arg-type]
+
+
+def _write(job: Job, piece: Piece, path: Path) -> Mapping[str, object]:
+    shop = job.shop
+    shop.progress.note(f"writing {path}")
+    done = filed(job, piece, path)
+    return asdict(
+        Made(
+            seed=job.seed,
+            file=str(path.relative_to(shop.folder.parent)),
+            bytes=file_bytes(path),
+            parameters=num_parameters(done.piece.module),
+            flops=flops(done.piece.module.cpu(), shop.experiment.data.example()),
+            epochs=done.piece.epochs,
+            seconds=done.piece.seconds,
+            validation=done.validation,
+            test=tests_of(shop, asked(shop, path)),
+            lost_by_rounding=done.lost,
+            trained_for_int8=done.trained,
+        )
+    )
+
+
+def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[str, object]:
+    e, higher = shop.experiment, shop.experiment.task.higher_is_better
+    known, files = _references(shop, bench)
+    files |= {row.key: shop.folder.parent / row.best(higher=higher).file for row in rows}
+    timing = Timing(threads=e.measuring.threads, seconds_budget=e.measuring.seconds)
+    latency = shop.run(
+        "latency",
+        depends_on=shop.key(timing, *(digest([path.read_bytes()]) for path in files.values())),
+        files=(),
+        work=lambda: dict(measure_onnx(files, given(shop, e.data.test, _TIMED), timing=timing)),
+    )
+    about = {
+        "name": e.name,
+        "seeds": list(bench.seeds),
+        "objective": repr(bench.objective),
+        "importance": str(bench.options.importance),
+        "steps": bench.options.steps,
+        "quantised": str(bench.options.quantised),
+    }
+    return record_of(
+        plan,
+        rows,
+        known,
+        latency,  # type: ignore[arg-type]
+        primary=e.task.primary,
+        higher=higher,
+        about=about,
+    )
+
+
+def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dict[str, Path]]:
+    """The teacher and the run's own students, as files in float32."""
+    files: dict[str, Path] = {}
+    known: dict[str, Reference] = {}
+    if bench.teacher is None:
+        said = tests_of(shop, bench.ready.teacher)
+        test = {name: [value] for name, value in said.items()}
+        known["teacher"] = Reference(bytes=None, parameters=None, test=test)
+    starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
+    for role in ("scratch", "distilled"):
+        starts[role] = [bench.students[role, seed] for seed in bench.seeds]
+    for role, each in starts.items():
+        paths = [shop.folder / "files" / role / f"{n}.onnx" for n in range(len(each))]
+        found = shop.run(
+            f"file-{role}",
+            depends_on=shop.key(role, *(module_digest(start.module) for start in each)),
+            files=paths,
+            work=functools.partial(_refer, shop, each, paths),
+        )
+        files[role], known[role] = paths[0], Reference(**found)  # type: ignore[arg-type]
+    return known, files
+
+
+def _refer(shop: Workshop, starts: Sequence[Start], paths: Sequence[Path]) -> Mapping[str, object]:
+    values: dict[str, list[float]] = {}
+    for start, path in zip(starts, paths, strict=True):
+        write_model(shop, start.module, path, precision=Precision.FLOAT32, rows=1)
+        for metric, value in tests_of(shop, asked(shop, path)).items():
+            values.setdefault(metric, []).append(value)
+    parameters = num_parameters(starts[0].module)
+    return asdict(Reference(bytes=file_bytes(paths[0]), parameters=parameters, test=values))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from potstill import KD, Distiller, ModuleTeacher, TensorBatches, TrainSettings
 from potstill.compress.fake_quantised import FakeQuantised, Int8
-from potstill.compress.qat import calibrated, train_quantised
+from potstill.compress.qat import train_quantised
 from potstill.compress.quantised_files import load_quantised, save_quantised
 from potstill.errors import ModelError, RecipeError
 from potstill.export.onnx import export_onnx
@@ -99,7 +99,7 @@ def test_one_layer_is_rounded_as_the_paper_says(quantised: FakeQuantised) -> Non
     features = model[:6](INPUTS).detach()
     seen = quantised(INPUTS)
     weight, bias = model[6].weight.detach(), model[6].bias.detach()
-    name, (into, out) = quantised._layers["6"]
+    _name, (into, out) = quantised._layers["6"]
     scale_w = weight.abs().amax(1, keepdim=True) / 127  # symmetric, one a row
     grids = quantised._grids
     low, high = features.min().clamp(max=0), features.max().clamp(min=0)
@@ -119,8 +119,8 @@ def test_one_layer_is_rounded_as_the_paper_says(quantised: FakeQuantised) -> Non
 
 
 def test_gradients_pass_where_nothing_is_cut_off(quantised: FakeQuantised) -> None:
-    grid = next(iter(quantised.eval()._grids.values()))
-    name, (into, _) = quantised._layers["6"]
+    quantised.eval()
+    _name, (into, _) = quantised._layers["6"]
     grid = quantised._grids[into]
     grid.enable_observer(False)
     top = float(grid.scale * (127 - grid.zero_point))

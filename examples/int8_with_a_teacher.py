@@ -2,7 +2,7 @@
 
     python examples/int8_with_a_teacher.py fashion_mnist.npz --rows 12000 --seeds 0 1 2
 
-The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them. Needs the extra `compress`.
+The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them. The extra `compress`.
 """
 
 import argparse

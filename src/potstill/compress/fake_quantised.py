@@ -147,6 +147,26 @@ class FakeQuantised(nn.Module):
         for name in wanted:
             grids[name].enable_fake_quant(True)  # type: ignore[operator]
 
+    def quantise_all_but(self, layers: Iterable[str]) -> None:
+        """Round everything but some layers' weights, and values that pass between these alone.
+
+        That is what `skip` leaves of the grids, without preparing the model anew.
+
+        Args:
+            layers: from `layers`.
+        """
+        kept = set(layers)
+        wanted = {
+            g for n, (w, around) in self._layers.items() if n not in kept for g in (w, *around)
+        }
+        unwanted = {g for n in kept for g in (self._layers[n][0], *self._layers[n][1])}
+        self.quantise_only(None)
+        grids = self._grids
+        needed = {id(grids[name]) for name in wanted}
+        for name in unwanted:
+            if id(grids[name]) not in needed:
+                grids[name].enable_fake_quant(False)  # type: ignore[operator]
+
     def weights(self) -> dict[str, Tensor]:
         """The trained weights in float32, by the names of the model they came from."""
         state = self.graph.state_dict()

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from potstill.compress import pt2e
 from potstill.compress.pt2e import Kernels
-from potstill.compress.ranges import Ranges, settle_scales
+from potstill.compress.ranges import Ranges
 from potstill.errors import ModelError, RecipeError
 
 _RANGE_KEEPS = 0.01  # what an activation's range takes of a new batch
@@ -84,10 +84,9 @@ class FakeQuantised(nn.Module):
         self.register_buffer("_example", rows, persistent=False)
         self._frozen = False
         self._mode: tuple[bool, bool] | None = None
-        self.register_load_state_dict_post_hook(_forget_mode)  # type: ignore[no-untyped-call]
-        self._ranges = Ranges(self._activations())
-        for grid in self._grids.values():
-            settle_scales(grid)
+        weights = {weight for weight, _ in self._layers.values()}
+        activations = [grid for name, grid in self._grids.items() if name not in weights]
+        self._ranges = Ranges(activations)
         self.calibrate([rows])
 
     @property
@@ -148,6 +147,26 @@ class FakeQuantised(nn.Module):
         for name in wanted:
             grids[name].enable_fake_quant(True)  # type: ignore[operator]
 
+    def quantise_all_but(self, layers: Iterable[str]) -> None:
+        """Round everything but some layers' weights, and values that pass between these alone.
+
+        That is what `skip` leaves of the grids, without preparing the model anew.
+
+        Args:
+            layers: from `layers`.
+        """
+        kept = set(layers)
+        wanted = {
+            g for n, (w, around) in self._layers.items() if n not in kept for g in (w, *around)
+        }
+        unwanted = {g for n in kept for g in (self._layers[n][0], *self._layers[n][1])}
+        self.quantise_only(None)
+        grids = self._grids
+        needed = {id(grids[name]) for name in wanted}
+        for name in unwanted:
+            if id(grids[name]) not in needed:
+                grids[name].enable_fake_quant(False)  # type: ignore[operator]
+
     def weights(self) -> dict[str, Tensor]:
         """The trained weights in float32, by the names of the model they came from."""
         state = self.graph.state_dict()
@@ -200,23 +219,12 @@ class FakeQuantised(nn.Module):
         """Whether ranges and statistics follow the batches."""
         return self.training and not self._frozen
 
-    def _activations(self) -> list[nn.Module]:
-        weights = {weight for weight, _ in self._layers.values()}
-        return [grid for name, grid in self._grids.items() if name not in weights]
-
     def _follow(self, *, learning: bool) -> None:
         mode = (learning, self._frozen)
         if mode == self._mode:
             return
         self._mode = mode
         pt2e.set_mode(self.graph, norms=learning and not self._frozen, dropout=learning)
-        self._ranges.take_over()
-
-
-def _forget_mode(module: nn.Module, _keys: object) -> None:
-    """What was loaded brings its switches along."""
-    assert isinstance(module, FakeQuantised), "it is registered there"
-    module._mode = None
 
 
 @final

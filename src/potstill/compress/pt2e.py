@@ -1,8 +1,8 @@
 """The one door to PT2E: graphs whose weights and activations pass through an 8-bit grid.
 
-torchao inserts the grids (`FusedMovingAvgObsFakeQuantize`), ExecuTorch's XNNPACK quantiser says
-where: int8 weights from -127 to 127, symmetric; int8 activations with a zero point, one scale a
-tensor. What is trained is thus what XNNPACK and ONNX Runtime compute.
+torchao inserts the grids (`FakeQuantize`), ExecuTorch's XNNPACK quantiser says where: int8 weights
+from -127 to 127, symmetric; int8 activations with a zero point, one scale a tensor. What is trained
+is thus what XNNPACK and ONNX Runtime compute.
 
 Method: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", arXiv:1712.05877, with batch norms folded as in its section 3.2.
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from enum import StrEnum
 
 import torch
@@ -28,6 +29,7 @@ _DROPOUT = torch.ops.aten.dropout.default
 _ADD, _COUNT = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
 _NORM_TRAINS, _NORM_MOMENTUM, _NORM_EPS = 5, 6, 7  # places among the operator's arguments
 _DROPOUT_TRAINS = 2
+_SMALLEST = 2.0**-20  # scale; the quantiser's own 2**-12 is too coarse for folded weights
 _WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d"})
 
 
@@ -142,10 +144,31 @@ def layers(graph: GraphModule) -> dict[str, tuple[str, tuple[str, ...]]]:
 def _quantiser(per_channel: bool, skip: Sequence[str]) -> object:
     module = need("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", extra="compress")
     config = module.get_symmetric_quantization_config(is_qat=True, is_per_channel=per_channel)
+    config = replace(
+        config,
+        input_activation=_exact(config.input_activation, "MovingAverageMinMaxObserver"),
+        output_activation=_exact(config.output_activation, "MovingAverageMinMaxObserver"),
+        weight=_exact(
+            config.weight,
+            f"MovingAverage{'PerChannel' if per_channel else ''}MinMaxObserver",
+        ),
+    )
     quantiser = module.XNNPACKQuantizer().set_global(config)
     if skip:
         quantiser.set_filter_function(lambda node: not _is_below(_layer(node), skip))
     return quantiser
+
+
+def _exact(spec: object, observer: str) -> object:
+    """The same grid, rounded by the scale that conversion takes; ranges are those of now.
+
+    The fused kernel that the quantiser names reckons symmetric scales by 255/254 wider.
+    """
+    found = need("torchao.quantization.pt2e", extra="compress")
+    grid = found.FakeQuantize.with_args(
+        observer=getattr(found, observer), averaging_constant=1.0, eps=_SMALLEST
+    )
+    return replace(spec, observer_or_fake_quant_ctr=grid)  # type: ignore[type-var]
 
 
 def _captured(model: nn.Module, example: Tensor) -> GraphModule:

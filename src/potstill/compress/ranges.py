@@ -12,14 +12,14 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
-_SMALLEST = 6.1e-5  # the smallest scale of torch's fused kernel
 
-
-def settle_scales(grid: nn.Module) -> None:
-    """Let training and conversion agree on scales, and weights be rounded by their range now."""
+def _set(grid: nn.Module, low: Tensor, high: Tensor) -> None:
+    """Give a grid the range, and the scale and zero point that follow from it."""
     observer = cast("nn.Module", grid.activation_post_process)
-    cast("Tensor", observer.eps).fill_(_SMALLEST)
-    observer.averaging_constant = 1.0  # type: ignore[assignment]
+    observer.min_val, observer.max_val = low, high
+    scale, zero = observer.calculate_qparams()  # type: ignore[operator]
+    cast("Tensor", grid.scale).resize_(scale.shape).copy_(scale)
+    cast("Tensor", grid.zero_point).resize_(zero.shape).copy_(zero)
 
 
 @final
@@ -36,11 +36,6 @@ class Ranges:
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
         for number, grid in enumerate(self._grids):
             grid.register_forward_pre_hook(_Watch(self, number))
-        self.take_over()
-
-    def take_over(self) -> None:
-        """Switch the grids' own watching off (also after weights were loaded)."""
-        for grid in self._grids:
             grid.disable_observer()  # type: ignore[operator]
 
     @contextmanager
@@ -70,13 +65,11 @@ class Ranges:
     def _move(self, keep: float) -> None:
         for number, (low, high) in self._seen.items():
             grid = self._grids[number]
-            observer = cast("nn.Module", grid.activation_post_process)
-            for name, new in (("min_val", low), ("max_val", high)):
-                old = cast("Tensor", getattr(observer, name))
-                setattr(observer, name, new if keep == 1.0 else torch.lerp(old, new, keep))
-            scale, zero = observer.calculate_qparams()  # type: ignore[operator]
-            cast("Tensor", grid.scale).resize_(scale.shape).copy_(scale)
-            cast("Tensor", grid.zero_point).resize_(zero.shape).copy_(zero)
+            if keep < 1.0:
+                observer = cast("nn.Module", grid.activation_post_process)
+                low = torch.lerp(cast("Tensor", observer.min_val), low, keep)
+                high = torch.lerp(cast("Tensor", observer.max_val), high, keep)
+            _set(grid, low, high)
         self._seen.clear()
 
 

@@ -1,6 +1,7 @@
 """Training for int8: grids against a naive oracle, files, runtimes, resumption."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 from potstill import KD, ModuleTeacher, TensorBatches, TrainSettings
 from potstill.compress.fake_quantised import FakeQuantised, Int8
-from potstill.compress.qat import calibrated, train_quantised
+from potstill.compress.qat import train_quantised
 from potstill.compress.quantised_files import load_quantised, save_quantised
 from potstill.errors import ModelError, RecipeError
 from potstill.export.onnx import export_onnx
-from potstill.models import ModelConfig, create_model
+from potstill.models import ModelConfig, create_model, load_model
 from potstill.tasks import Classification
 
 
@@ -98,7 +99,7 @@ def test_one_layer_is_rounded_as_the_paper_says(quantised: FakeQuantised) -> Non
     features = model[:6](INPUTS).detach()
     seen = quantised(INPUTS)
     weight, bias = model[6].weight.detach(), model[6].bias.detach()
-    name, (into, out) = quantised._layers["6"]
+    _name, (into, out) = quantised._layers["6"]
     scale_w = weight.abs().amax(1, keepdim=True) / 127  # symmetric, one a row
     grids = quantised._grids
     low, high = features.min().clamp(max=0), features.max().clamp(min=0)
@@ -118,8 +119,8 @@ def test_one_layer_is_rounded_as_the_paper_says(quantised: FakeQuantised) -> Non
 
 
 def test_gradients_pass_where_nothing_is_cut_off(quantised: FakeQuantised) -> None:
-    grid = next(iter(quantised.eval()._grids.values()))
-    name, (into, _) = quantised._layers["6"]
+    quantised.eval()
+    _name, (into, _) = quantised._layers["6"]
     grid = quantised._grids[into]
     grid.enable_observer(False)
     top = float(grid.scale * (127 - grid.zero_point))
@@ -168,7 +169,7 @@ def test_whole_numbers_answer_as_the_grids_do(quantised: FakeQuantised, tmp_path
         converted = quantised.converted(kernels=kernels)
         difference = (converted(INPUTS) - wanted).abs()
         assert difference.max() <= 2.001 * step, kernels  # a rounding that fell the other way
-        assert difference.mean() < 0.7 * step, kernels
+        assert difference.mean() < 0.2 * step, kernels
     path = export_onnx(quantised.converted(), INPUTS, tmp_path / "int8.onnx")
     session = onnxruntime.InferenceSession(str(path))
     answers = session.run(None, {"input": INPUTS.numpy()})[0]
@@ -205,25 +206,26 @@ def test_bad_settings_and_models_are_refused() -> None:
 
 
 def test_a_student_learns_from_its_teacher_and_is_rebuilt_from_files(tmp_path: Path) -> None:
-    config = ModelConfig(
-        source="builtin", name="cnn", options={}, input_shape=(3, 8, 8), num_outputs=5
-    )
-    torch.manual_seed(0)
+    config = ModelConfig(source="builtin", name="cnn", input_shape=(3, 8, 8), num_outputs=5)
     model = create_model(config)
-    teacher = ModuleTeacher(deepcopy(model).eval(), Classification())
-    before = calibrated(model, batches()).eval()
+    Distiller(model, settings=TrainSettings(epochs=10, batch_size=32)).fit(batches())
+    model.eval()
+    teacher = ModuleTeacher(deepcopy(model), Classification())
     done = train_quantised(
         model,
         teacher,
         train=batches(),
         validation=batches(shuffle=False),
         objective=KD(temperature=2),
-        settings=SHORT,
+        settings=replace(SHORT, lr=1e-4),
+        folder=tmp_path / "run",
     )
     assert done.fit.steps == 6
-    wanted = model.eval()(INPUTS)
-    assert (done.student(INPUTS) - wanted).abs().mean() < (before(INPUTS) - wanted).abs().mean()
+    assert (done.student(INPUTS) - model(INPUTS)).abs().mean() < 0.1
     save_quantised(done.student, config, tmp_path)
+    plain, _ = load_model(tmp_path)
+    wanted = done.student.weights()
+    assert all(torch.equal(value, wanted[name]) for name, value in plain.state_dict().items())
     again, read = load_quantised(tmp_path)
     assert read == config
     assert torch.equal(again(INPUTS), done.student(INPUTS))

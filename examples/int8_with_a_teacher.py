@@ -1,0 +1,114 @@
+"""What int8 costs a depthwise network, and what of it training with a teacher brings back.
+
+    python examples/int8_with_a_teacher.py fashion_mnist.npz --rows 12000 --seeds 0 1 2
+
+The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them. The extra `compress`.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, TensorBatches, TrainSettings
+from potstill.compress.fake_quantised import Int8
+from potstill.compress.qat import calibrated, train_quantised
+from potstill.tasks import Classification
+
+OBJECTIVE = 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()
+
+
+def layer(inside: int, out: int, *, stride: int = 1, groups: int = 1, kernel: int = 1) -> list:
+    conv = nn.Conv2d(inside, out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(out), nn.ReLU()]
+
+
+def separable(inside: int, out: int, *, stride: int = 1) -> list:
+    """Depthwise 3x3, then 1x1: Howard et al. 2017, arXiv:1704.04861."""
+    return [
+        *layer(inside, inside, stride=stride, groups=inside, kernel=3),
+        *layer(inside, out),
+    ]
+
+
+def small() -> nn.Sequential:
+    parts = [*layer(1, 16, stride=2, kernel=3), *separable(16, 32), *separable(32, 64, stride=2)]
+    parts += [*separable(64, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    return nn.Sequential(*parts)
+
+
+def large() -> nn.Sequential:
+    parts = [*layer(1, 32, stride=2, kernel=3), *layer(32, 64, kernel=3)]
+    parts += [nn.MaxPool2d(2), *layer(64, 128, kernel=3)]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+
+
+def read(path: str, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    with np.load(path) as arrays:
+        x, y, x_test, y_test = (
+            torch.from_numpy(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")
+        )
+    x, x_test = (((v.float() / 255 - 0.2860) / 0.3530).unsqueeze(1) for v in (x, x_test))
+    return x[:rows], y[:rows].long(), x_test, y_test.long()
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        said = torch.cat([model.eval()(part).argmax(1) for part in x.split(1000)])
+    return 100 * float((said == y).float().mean())
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("data")
+    ask.add_argument("--rows", type=int, default=12000)
+    ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    ask.add_argument("--epochs", type=int, default=8)
+    ask.add_argument("--short", type=int, default=2, help="epochs in int8")
+    ask.add_argument("--per-channel", action="store_true")
+    given = ask.parse_args()
+    x, y, x_test, y_test = read(given.data, given.rows)
+    task, how = Classification(), Int8(per_channel=given.per_channel)
+    settings = TrainSettings(epochs=given.epochs, batch_size=128, lr=3e-3)
+    short = replace(settings, epochs=given.short, lr=5e-4)
+
+    torch.manual_seed(0)
+    teacher_net = large()
+    Distiller(teacher_net, settings=settings).fit(TensorBatches(x, y, batch_size=128))
+    teacher = ModuleTeacher(teacher_net.eval(), task)
+    print(f"teacher {accuracy(teacher_net, x_test, y_test):.2f}", flush=True)
+    lines = []
+    for seed in given.seeds:
+        began = time.monotonic()
+        torch.manual_seed(seed)
+        train = TensorBatches(x, y, batch_size=128, seed=seed)
+        student = small()
+        Distiller(student, teacher, objective=OBJECTIVE, settings=settings).fit(train, seed=seed)
+        itself = ModuleTeacher(deepcopy(student).eval(), task)
+        ways = {"float32": student, "int8 after training": calibrated(student, train, how=how)}
+        for name, source in (("teacher", teacher), ("itself", itself), ("labels", None)):
+            done = train_quantised(
+                student,
+                source,
+                train=train,
+                objective=None if source is None else OBJECTIVE,
+                settings=short,
+                how=how,
+                seed=seed,
+            )
+            ways[f"int8 trained, {name}"] = done.student
+        figures = {name: accuracy(model, x_test, y_test) for name, model in ways.items()}
+        lines.append(figures)
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        print(f"seed {seed}: {shown} ({time.monotonic() - began:.0f} s)", flush=True)
+    for name in lines[0]:
+        values = np.array([line[name] for line in lines])
+        print(f"{name}: {values.mean():.2f} ± {values.std(ddof=1) if len(lines) > 1 else 0:.2f}")
+
+
+if __name__ == "__main__":
+    main()

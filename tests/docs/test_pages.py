@@ -2,6 +2,7 @@
 
 import copy
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,16 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 
 @pytest.fixture
 def short(tmp_path, monkeypatch) -> Path:
-    """In a folder of its own; where a page leaves it open, one epoch and one seed."""
+    """In a folder of its own; where a page leaves it open, one epoch and one seed; no meter."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(TrainSettings.__init__.__kwdefaults__, "epochs", 1)
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
     monkeypatch.setitem(api.distill.__kwdefaults__, "seeds", 1)
     return tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(executorch|torchao)\..*")  # on import
 @pytest.mark.parametrize("page", [name for name in NAMES if blocks(name, "python")])
 def test_the_blocks_of_a_page_run_one_after_the_other(page: str, short: Path) -> None:
     names = {"__name__": "page", **given(page, short)}
@@ -45,6 +48,14 @@ def test_the_two_ways_of_the_readme_end_with_the_same_weights(tmp_path) -> None:
     assert not torch.equal(mine["student"].weight, begun.weight)
     assert torch.equal(mine["student"].weight, names["student"].weight)
     assert torch.equal(mine["student"].bias, names["student"].bias)
+
+
+def test_every_block_says_what_it_is() -> None:
+    told = {"python", "yaml", "console", "text"}
+    silent = [b for name in NAMES for b in blocks(name) if b.language not in told]
+
+    assert silent == []
+    assert sum(len(blocks(name)) for name in NAMES) > 80
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,49 +1,61 @@
-"""The pages hold: Python blocks run, commands parse, links lead somewhere."""
+"""The pages hold: Python blocks run, links lead somewhere."""
 
+import copy
 import re
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from potstill.cli.main import COMMANDS
+from potstill import TrainSettings, api
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
-_COMMAND = re.compile(r"^\$ potstill (\S+)", re.MULTILINE)
+from .given import given
+from .written import NAMES, PAGES, ROOT, blocks
+
 _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    [
-        "docs/quickstart.md",
-        "docs/python.md",
-        "docs/detection.md",
-        "docs/speed.md",
-        "docs/tables.md",
-        "docs/store.md",
-        "docs/store-codecs.md",
-        "docs/teachers.md",
-    ],
-)
-def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def short(tmp_path, monkeypatch) -> Path:
+    """In a folder of its own; where a page leaves it open, one epoch and one seed; no meter."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "page"}
-
-    blocks = _BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
-
-    assert len(blocks) >= 1
+    monkeypatch.setitem(TrainSettings.__init__.__kwdefaults__, "epochs", 1)
+    monkeypatch.setitem(sys.modules, "codecarbon", None)
+    monkeypatch.setitem(api.distill.__kwdefaults__, "seeds", 1)
+    return tmp_path
 
 
-def test_commands_on_the_pages_exist() -> None:
-    named = {c for page in PAGES for c in _COMMAND.findall(page.read_text(encoding="utf-8"))}
+@pytest.mark.slow
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(executorch|torchao)\..*")  # on import
+@pytest.mark.parametrize("page", [name for name in NAMES if blocks(name, "python")])
+def test_the_blocks_of_a_page_run_one_after_the_other(page: str, short: Path) -> None:
+    names = {"__name__": "page", **given(page, short)}
 
-    assert len(named) >= 5
-    assert {name for name in named if not name.startswith("-")} <= set(COMMANDS)
+    for block in blocks(page, "python"):
+        exec(compile(block.text, f"{page}:{block.line}", "exec"), names)
+
+
+def test_the_two_ways_of_the_readme_end_with_the_same_weights(tmp_path) -> None:
+    plain, ours = [compile(b.text, "README.md", "exec") for b in blocks("README.md", "python")[:2]]
+    names = given("README.md", tmp_path)
+    begun = copy.deepcopy(names["student"])
+    mine = {**names, "student": copy.deepcopy(begun)}
+
+    exec(plain, names)
+    exec(ours, mine)
+
+    assert not torch.equal(mine["student"].weight, begun.weight)
+    assert torch.equal(mine["student"].weight, names["student"].weight)
+    assert torch.equal(mine["student"].bias, names["student"].bias)
+
+
+def test_every_block_says_what_it_is() -> None:
+    told = {"python", "yaml", "console", "text"}
+    silent = [b for name in NAMES for b in blocks(name) if b.language not in told]
+
+    assert silent == []
+    assert sum(len(blocks(name)) for name in NAMES) > 80
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -51,3 +63,10 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "mailto")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_reached_from_the_navigation() -> None:
+    reached = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nplugins:")[0]
+    pages = [str(p.relative_to(ROOT / "docs")) for p in PAGES if p.name != "README.md"]
+
+    assert [page for page in pages if f": {page}\n" not in reached] == []

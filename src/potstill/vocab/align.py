@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Span(NamedTuple):
     """A stretch of text that both sides have as whole tokens, and that neither can cut further.
 
-    Args:
+    Attributes:
         student: the first token and one past the last.
         teacher: likewise.
     """

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from potstill import KD, ModuleTeacher, TensorBatches, TrainSettings
+from potstill import KD, Distiller, ModuleTeacher, TensorBatches, TrainSettings
 from potstill.compress.fake_quantised import FakeQuantised, Int8
 from potstill.compress.qat import train_quantised
 from potstill.compress.quantised_files import load_quantised, save_quantised

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from potstill.errors import ExportError
-from potstill.export.naming import layer_of
+from potstill.export.naming import NORMALISE, layer_of
 from potstill.runtime.fast.quiet import quietly
 from potstill.runtime.files import write_with
 
@@ -32,7 +32,7 @@ def halve_onnx(source: Path, target: Path) -> Path:
     proto = onnx.load(str(source))
     entries = {entry.key: entry.value for entry in proto.metadata_props} | {"precision": "float16"}
     layers = dict.fromkeys(layer_of(node.name) for node in proto.graph.node)
-    raw = [node.name for node in proto.graph.node if layer_of(node.name) == "normalise"]
+    raw = [node.name for node in proto.graph.node if layer_of(node.name) == NORMALISE]
     try:
         with quietly():
             halved = convert_float_to_float16(

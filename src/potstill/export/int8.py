@@ -24,7 +24,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from potstill.errors import DataError, ExportError
-from potstill.export.naming import layer_of
+from potstill.export.naming import NORMALISE, layer_of
 from potstill.runtime.fast.quiet import quietly
 from potstill.runtime.files import storing
 from potstill.runtime.texts import are_texts, fed, trimmed
@@ -140,7 +140,9 @@ def _quantise(
     narrow: bool,
 ) -> None:
     graph = onnx.load(str(prepared), load_external_data=False).graph
-    floats = [node.name for node in graph.node if node.op_type in KEPT]
+    floats = [
+        node.name for node in graph.node if node.op_type in KEPT or layer_of(node.name) == NORMALISE
+    ]
     try:
         with quietly():
             quantize_static(

@@ -11,6 +11,9 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 INSIDE = "model."
 """What `Shipped` puts before every name of the student's."""
 
+NORMALISE = "normalise"
+"""The layer that stands before the student; raw values are not fit for fewer bits."""
+
 
 def name_nodes(graph: onnx.GraphProto) -> None:
     """Give every node a name that says its layer and its operator; names stay unique.

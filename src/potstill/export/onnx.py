@@ -128,7 +128,7 @@ def example(sample: Tensor) -> Tensor:
     """Two rows on the CPU: with one, the batch would be taken for a constant."""
     rows = sample.detach()[:2].cpu()
     rows = rows.float() if rows.is_floating_point() else rows
-    return torch.cat([rows, rows])[:2].contiguous()
+    return torch.cat([rows, rows])[:2].clone(memory_format=torch.contiguous_format)
 
 
 def _trace(shipped: nn.Module, given: tuple[Tensor, ...], *, texts: bool) -> ExportedProgram:

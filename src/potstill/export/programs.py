@@ -76,7 +76,7 @@ def export_executorch(
         )
     program = _traced(model, sample_input, normalise, texts=texts, most_rows=MOST_ROWS)
     try:
-        with quietly():
+        with quietly(), torch.no_grad():  # with gradients torch would hold on to small batches
             made = exir.to_edge_transform_and_lower(
                 program, partitioner=[xnnpack.XnnpackPartitioner()]
             ).to_executorch()

@@ -63,7 +63,7 @@ def example_code(artefact: Artefact, told: Mapping[str, object], *, labelled: bo
 
 
 def _given(told: Mapping[str, object]) -> str:
-    return '"a text" "another"' if told["kind"] == "text" else "rows.npy"
+    return "'a text' 'another'" if told["kind"] == "text" else "rows.npy"
 
 
 def _imports(form: Format, *, texts: bool) -> list[str]:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from potstill.errors import ExportError, MissingExtra
+from potstill.export.estimator import export_estimator
 from potstill.export.formats import BOUNDS
 from potstill.export.onnx import export_onnx
 from potstill.export.parity import check_parity
@@ -33,6 +35,7 @@ from potstill.pipeline.writing import Writer, longest_written
 from potstill.runtime.files import write_json
 from potstill.runtime.texts import trimmed
 from potstill.signals import Batch
+from potstill.teachers import EstimatorTeacher
 
 PARITY_ROWS = 256
 PARITY_PICTURES = 32  # of detectors, which take large ones
@@ -81,7 +84,7 @@ def _export(shop: Workshop, ready: Ready, folder: Path) -> Mapping[str, object]:
             shop.models(role, shipped[role]),
             num_outputs=shop.num_outputs,
         )
-    written, parity = _write(shop, modules, folder)
+    written, parity = _write(shop, ready, modules, folder)
     onnx = any(path.suffix == ".onnx" for path in written.values())
     in_torch = shop.experiment.task.kind == "tokens" and not onnx
     latency = _time(shop, modules) if in_torch else _latency(shop, ready, written)
@@ -104,7 +107,7 @@ def _raw(shop: Workshop, rows: int) -> Tensor:
 
 
 def _write(
-    shop: Workshop, modules: Mapping[str, nn.Module], folder: Path
+    shop: Workshop, ready: Ready, modules: Mapping[str, nn.Module], folder: Path
 ) -> tuple[dict[str, Path], dict[str, object]]:
     if "hf" in shop.experiment.export:
         return _write_pretrained(shop, modules, folder)
@@ -138,7 +141,30 @@ def _write(
             min_agreement=bound.agreement,
         )
 
-    return write_each(shop, modules, folder, write)
+    written, parity = write_each(shop, modules, folder, write)
+    if isinstance(ready.teacher, EstimatorTeacher) and ready.teacher.reads_raw:
+        _write_estimator(shop, ready.teacher, folder / "teacher.onnx", written, parity)
+    return written, parity
+
+
+def _write_estimator(
+    shop: Workshop,
+    teacher: EstimatorTeacher,
+    path: Path,
+    written: dict[str, Path],
+    parity: dict[str, object],
+) -> None:
+    """An estimator in the runtime of the students, if there is a way; else it is timed as it is."""
+    rows = _raw(shop, PARITY_ROWS).flatten(1).numpy()
+    shop.progress.note(f"exporting teacher to {path}")
+    try:
+        kind = shop.experiment.task.kind
+        parity["teacher"] = export_estimator(teacher.estimator, rows, path, kind=kind)
+    except (ExportError, MissingExtra) as error:
+        shop.progress.note(f"The teacher was not exported: {error}")
+        return
+    written["teacher"] = path
+    write_json(path.parent / "parity.json", {"models": parity})
 
 
 def _write_pretrained(

@@ -70,9 +70,12 @@ def check_formats(formats: Sequence[str], task: Task) -> list[Format]:
     """The formats that this module writes, of all that are asked for.
 
     Raises:
-        ExportError: the task's students are no single graph.
+        ExportError: there is no such form, or the task's students are no single graph.
     """
-    forms = [Format(name) for name in dict.fromkeys(formats) if name != "hf"]
+    asked = [name for name in dict.fromkeys(formats) if name != "hf"]
+    if strange := [name for name in asked if name not in set(Format)]:
+        raise ExportError(f"'{strange[0]}' is no form; the forms are {', '.join(Format)}.")
+    forms = [Format(name) for name in asked]
     writes_tokens = task.kind == "tokens" and task.name != "tagging"
     beyond = [str(form) for form in forms if form is not Format.ONNX]
     if beyond and (task.kind not in WHOLE_KINDS or writes_tokens):

@@ -267,5 +267,5 @@ def test_a_point_of_the_comparison_says_whose_it_is(
     page.locator("[data-chart='runs-0'] .point").first.hover(force=True)
 
     page.locator("[data-chart='runs-0'] .hoverlayer text").first.wait_for()
-    shown = page.locator("[data-chart='runs-0'] .hoverlayer").inner_text()
+    shown = page.locator("[data-chart='runs-0'] .hoverlayer").text_content()
     assert any(name in shown for name in ("digits", "breast-cancer", "thousand"))

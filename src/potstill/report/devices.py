@@ -126,9 +126,11 @@ def _table(device: Device, setting: tuple[int, int]) -> Finding:
         for label, f in zip(labels_of(figures), figures, strict=True)
     ]
     return Finding(
-        title=f"{device.name}: {_said(setting)}", note=_note(device, figures), columns=COLUMNS,
+        title=f"{device.name}: {_said(setting)}",
+        note=_note(device, figures) if setting == device.settings()[-1] else "",
+        columns=COLUMNS,
         rows=tuple(rows),
-    )  # fmt: skip
+    )
 
 
 def _said(setting: tuple[int, int]) -> str:

@@ -1,11 +1,15 @@
 """Many runs in one picture: quality against latency, every model a point."""
 
+import math
 from collections.abc import Sequence
 
 from potstill.report import wording
 from potstill.report.figures import Chart, Part, axis, marker, score_axis, text
 from potstill.report.records import ROLES, ModelResult, Results
 from potstill.report.table import conditions
+
+Point = tuple[str, str, ModelResult, float]
+"""A run's name, a role, its model and its score."""
 
 COLUMNS = ("Run", "Model", "Score", "Latency p50", "p99", "Size")
 
@@ -29,8 +33,8 @@ def _scatter(number: int, members: Sequence[tuple[str, Results]]) -> Chart | Non
     ]
     if len(points) < 2:
         return None
-    layout = {
-        "xaxis": axis("Median latency of one call, milliseconds", {"type": "log"}),
+    layout: Part = {
+        "xaxis": axis("Median latency of one call", {"type": "log", **_ticks(points)}),
         "yaxis": score_axis(metric),
     }
     roles = dict.fromkeys(role for _, role, _, _ in points)
@@ -48,7 +52,16 @@ def _scatter(number: int, members: Sequence[tuple[str, Results]]) -> Chart | Non
     )
 
 
-def _trace(role: str, points: Sequence[tuple[str, str, ModelResult, float]], metric: str) -> Part:
+def _ticks(points: Sequence[Point]) -> Part:
+    """Marks at 1, 2 and 5 of every decade that is in use."""
+    found = [latency for _, _, model, _ in points if (latency := _p50(model)) is not None]
+    low, high = (math.floor(math.log10(value)) for value in (min(found), max(found)))
+    marks = [k * 10.0**decade for decade in range(low - 1, high + 2) for k in (1, 2, 5)]
+    names = [wording.without_zeros(wording.milliseconds(mark)) for mark in marks]
+    return {"tickmode": "array", "tickvals": marks, "ticktext": names}
+
+
+def _trace(role: str, points: Sequence[Point], metric: str) -> Part:
     return {
         "type": "scatter",
         "mode": "markers",

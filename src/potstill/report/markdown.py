@@ -66,7 +66,7 @@ def _costs(run: RunFolder, year: Assumptions | None) -> list[str]:
     return [
         f"### {escape(title)}\n\n"
         + markdown_table(found.columns, [[escape(cell) for cell in row] for row in found.rows])
-        + f"\n\n{escape(found.note)}"
+        + (f"\n\n{escape(found.note)}" if found.note else "")
         for title, found in tables
     ]
 

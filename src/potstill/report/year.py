@@ -92,7 +92,7 @@ def _measured(run: RunFolder) -> tuple[dict[str, float], str]:
                 methods = ", ".join(sorted({str(f.energy_method) for f in figures}))
                 batch, threads = setting
                 return known, (
-                    f"the estimate of `potstill measure` ({methods}) on {device.name}, batch "
+                    f"the estimate of potstill measure ({methods}) on {device.name}, batch "
                     f"{batch}, threads {threads}"
                 )
     return {}, ""
@@ -137,16 +137,21 @@ def _earned_back(run: RunFolder, energies: Mapping[str, float]) -> str:
     """After how many predictions a student has saved what its training took."""
     models = {} if run.results is None else run.results.models
     spent = models["distilled"].energy_wh if "distilled" in models else None
-    lowered = {name.lower(): wh for name, wh in energies.items()}
-    if spent is None or not {"teacher", "distilled"} <= lowered.keys():
+    teacher, student = (_of(role, energies) for role in ("teacher", "distilled"))
+    if spent is None or teacher is None or student is None:
         return ""
-    saved = (lowered["teacher"] - lowered["distilled"]) / 1000
+    saved = (teacher - student) / 1000
     if saved <= 0:
         return "The distilled student takes no less energy than the teacher."
     return (
         f"The energy of one training of the distilled student ({wording.energy(spent)}, an "
         f"estimate) is earned back after {wording.count(spent / saved)} predictions."
     )
+
+
+def _of(role: str, energies: Mapping[str, float]) -> float | None:
+    """Of the role's first model."""
+    return next((wh for name, wh in energies.items() if name.lower().startswith(role)), None)
 
 
 def _kwh(value: float) -> str:

@@ -129,7 +129,7 @@ def test_the_page_asks_the_network_for_nothing(drawn: Callable[[str], Opened]) -
 
 @pytest.mark.parametrize("kind", [*KINDS, "comparison"])
 def test_nothing_is_wider_than_a_phone(opener: Opener, reports: dict[str, Path], kind: str) -> None:
-    page = opener(reports[kind], width=PHONE, charts=kind != "comparison").page
+    page = opener(reports[kind], width=PHONE).page
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
 
     assert overflow(page) <= 0
@@ -248,9 +248,24 @@ def test_a_browser_that_cannot_draw_opens_the_tables(
     context.close()
 
 
-def test_the_comparison_is_drawn_without_scripts(opener: Opener, reports: dict[str, Path]) -> None:
-    opened = opener(reports["comparison"], charts=False)
+def test_the_comparison_is_drawn(opener: Opener, reports: dict[str, Path]) -> None:
+    opened = opener(reports["comparison"])
+    points = "[data-chart='runs-0'] .point"
 
     assert opened.page.locator(".dots li").count() == len(KINDS)
-    assert opened.page.locator("script").count() == 0
+    assert opened.page.locator("[data-chart]").count() == 3  # a picture for each metric
+    assert opened.page.locator(points).count() == 9  # three models of three runs
     assert opened.complaints == []
+    assert [u for u in opened.requests if not u.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_a_point_of_the_comparison_says_whose_it_is(
+    opener: Opener, reports: dict[str, Path]
+) -> None:
+    page = opener(reports["comparison"]).page
+
+    page.locator("[data-chart='runs-0'] .point").first.hover(force=True)
+
+    page.locator("[data-chart='runs-0'] .hoverlayer text").first.wait_for()
+    shown = page.locator("[data-chart='runs-0'] .hoverlayer").text_content()
+    assert any(name in shown for name in ("digits", "breast-cancer", "thousand"))

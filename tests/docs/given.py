@@ -179,6 +179,7 @@ GIVEN: dict[str, Callable[[Path], Names]] = {
     "README.md": readme,
     "docs/conditions.md": conditions,
     "docs/deployment.md": deployment,
+    "docs/measure.md": deployment,
     "docs/embeddings.md": embeddings,
     "docs/language-models.md": language_models,
     "docs/on-policy.md": on_policy,

@@ -38,6 +38,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "parity.float32, parity.float16 and parity.int8": recipe.ParitySpec,
     "measure": recipe.MeasureSpec,
     "compress": recipe.CompressSpec,
+    "measure.year": recipe.YearSpec,
     "measure.lm_eval": recipe.HarnessSpec,
     "bounds": recipe.BoundsSpec,
     "store": recipe.StoreSpec,

@@ -117,7 +117,7 @@ def build(recipe: Recipe, *, trust: bool = False) -> Experiment:
 
 def _measuring(recipe: Recipe, data: DataSet) -> Measuring:
     """How models are measured; what they are asked besides is looked up now."""
-    values = recipe.measure.model_dump(exclude={"lm_eval", "pairs"})
+    values = recipe.measure.model_dump(exclude={"lm_eval", "pairs", "year"})
     return Measuring(**values, lm_eval=_harness(recipe), pairs=_pairs(recipe, data))
 
 

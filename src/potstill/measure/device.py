@@ -11,23 +11,12 @@ from potstill import __version__
 from potstill.errors import MissingExtra, RecipeError
 from potstill.measure.artefacts import Artefact, find_artefacts, samples_for
 from potstill.measure.fresh import Start, middle, start_afresh
-from potstill.measure.latency import (
-    LatencyRecord,
-    Runner,
-    Samples,
-    Timing,
-    batches_of,
-    latency_of,
-    time_in_turns,
-)
-from potstill.measure.power import EnergyPerThousand, energy_per_thousand
+from potstill.measure.latency import LatencyRecord, Samples, batches_of
+from potstill.measure.power import EnergyPerThousand
 from potstill.measure.profile import DeviceProfile, Figure, Measured, SettingRatio
-from potstill.measure.ratios import time_ratios
-from potstill.measure.runners import RUNTIMES, TORCH, answering, open_runner, prepare
+from potstill.measure.runners import RUNTIMES, TORCH, check_installed
+from potstill.measure.settings import Work, labels_of, needs_process, rehearse, take
 from potstill.runtime.environment import installed, processor_name
-
-MOST_CALLS = 20_000  # of a model in a setting
-WARMUP_CALLS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +53,18 @@ class Measuring:
                     f"The {name} to measure are {list(values)}; give whole numbers from 1 on."
                 )
 
+    def work(self, artefacts: Sequence[Artefact], threads: int, *, trust: bool) -> Work:
+        """What is done with one number of threads."""
+        return Work(
+            artefacts=artefacts,
+            threads=threads,
+            batches=self.batches,
+            seconds=self.seconds,
+            energy_seconds=self.energy_seconds,
+            watts=self.watts,
+            trust=trust,
+        )
+
 
 def measure_models(
     given: Sequence[Path | str],
@@ -93,18 +94,24 @@ def measure_models(
     asked = measuring or Measuring()
     found = _runnable(given, asked, note)
     samples = samples_for(found, None if inputs is None else Path(inputs))
-    _rehearse(found, samples, asked, trust)
+    works = [asked.work(found, threads, trust=trust) for threads in asked.threads]
+    if not needs_process(works[0]):
+        rehearse(works[0], samples)
     starts = _starts(found, samples, asked, trust, note)
     figures: list[Figure] = []
     ratios: list[SettingRatio] = []
-    for threads in asked.threads:
-        for batch in asked.batches:
-            note(f"timing {len(found)} models in turns: batch {batch}, {threads} threads")
-            made = _setting(found, samples, asked, batch, threads, trust)
-            ratios += made[1]
+    for work in works:
+        note(f"timing {len(found)} models in turns, threads: {work.threads}")
+        for taken in take(work, samples):
+            ratios += [
+                SettingRatio(**ratio, batch=taken["batch"], threads=work.threads)
+                for ratio in taken["ratios"]
+            ]
             figures += [
-                _figure(each, *record, starts.get((_label(each, found), threads)))
-                for each, record in zip(found, made[0], strict=True)
+                _figure(each, latency, energy, starts.get((label, work.threads)))
+                for label, each, latency, energy in zip(
+                    labels_of(found), found, taken["latency"], taken["energy"], strict=True
+                )
             ]
     return DeviceProfile(
         name=name or processor_name() or platform.machine(),
@@ -145,14 +152,14 @@ def _runnable(
     if asked.runtimes is not None:
         found = find_artefacts(paths, asked.runtimes)
         for runtime in dict.fromkeys(each.runtime for each in found):
-            prepare(runtime)
+            check_installed(runtime)
         return found
     every = find_artefacts(paths, RUNTIMES)
     found = [each for each in every if each.runtime != TORCH] or every
     missing: dict[str, MissingExtra] = {}
     for runtime in dict.fromkeys(each.runtime for each in found):
         try:
-            prepare(runtime)
+            check_installed(runtime)
         except MissingExtra as error:
             missing[runtime] = error
     for runtime, absent in missing.items():
@@ -160,20 +167,6 @@ def _runnable(
             raise absent
         note(f"left out what runs on {runtime}: {absent}")
     return [each for each in found if each.runtime not in missing]
-
-
-def _label(artefact: Artefact, found: Sequence[Artefact]) -> str:
-    """The name of a model, with its runtime where the name alone says too little."""
-    alike = [each for each in found if each.name == artefact.name]
-    return artefact.name if len(alike) == 1 else f"{artefact.name} on {artefact.runtime}"
-
-
-def _rehearse(found: Sequence[Artefact], samples: Samples, asked: Measuring, trust: bool) -> None:
-    """One answer of every model to every batch, before time is spent."""
-    for each in found:
-        runner = open_runner(each.path, each.runtime, threads=asked.threads[0], trust=trust)
-        for batch in asked.batches:
-            answering(runner.call, each.path, batches_of(samples, batch)[0])
 
 
 def _starts(
@@ -189,50 +182,10 @@ def _starts(
     first = batches_of(samples, asked.batches[0])[0]
     for _ in range(asked.starts):
         for threads in asked.threads:
-            for each in found:
+            for label, each in zip(labels_of(found), found, strict=True):
                 start = start_afresh(each, first, batch=len(first), threads=threads, trust=trust)
-                taken.setdefault((_label(each, found), threads), []).append(start)
+                taken.setdefault((label, threads), []).append(start)
     return {key: middle(starts) for key, starts in taken.items()}
-
-
-def _setting(
-    found: Sequence[Artefact],
-    samples: Samples,
-    asked: Measuring,
-    batch: int,
-    threads: int,
-    trust: bool,
-) -> tuple[list[tuple[LatencyRecord, EnergyPerThousand | None]], list[SettingRatio]]:
-    runners: dict[str, Runner] = {
-        _label(each, found): open_runner(each.path, each.runtime, threads=threads, trust=trust)
-        for each in found
-    }
-    timing = Timing(
-        batch=batch,
-        threads=threads,
-        repeats=MOST_CALLS,
-        warmup=WARMUP_CALLS,
-        seconds_budget=asked.seconds,
-    )
-    turns = time_in_turns(runners, samples, timing=timing)
-    batches = batches_of(samples, batch)
-    records = []
-    for label, runner in runners.items():
-        energy = None
-        if asked.energy_seconds:
-            energy = energy_per_thousand(
-                runner.call,
-                batches,
-                threads=threads,
-                seconds=asked.energy_seconds,
-                watts=asked.watts,
-            )
-        records.append((latency_of(turns[label], runner, timing), energy))
-    ratios = [
-        SettingRatio(**ratio, batch=batch, threads=threads)
-        for ratio in time_ratios(turns, next(iter(turns)))
-    ]
-    return records, ratios
 
 
 def _figure(

@@ -1,24 +1,17 @@
-"""A model's first answer and its memory, each in a process of its own.
+"""A model's first answer and its memory, each in a process of its own."""
 
-`python -m potstill.measure.fresh` is that process: it is told what to open on its standard input,
-and says what it took on its standard output.
-"""
-
-import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
-from potstill.errors import ExportError
 from potstill.measure.artefacts import Artefact
 from potstill.measure.latency import Samples
+from potstill.measure.processes import answer, ask_afresh
+from potstill.measure.runners import answering, open_runner, prepare
 
 MORE_ANSWERS = 3  # after the first one, before memory is read
 PATIENCE_SECONDS = 300
@@ -47,30 +40,14 @@ def start_afresh(
     Raises:
         ExportError: the process failed; the sentence is its own.
     """
-    with tempfile.TemporaryDirectory(prefix="potstill-start-") as folder:
-        rows = Path(folder) / "rows.npy"
-        np.save(rows, samples[:batch])
-        told = {
-            "path": str(artefact.path.resolve()),
-            "runtime": artefact.runtime,
-            "rows": str(rows),
-            "threads": threads,
-            "trust": trust,
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "potstill.measure.fresh"],
-            input=json.dumps(told),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            env=_environment(threads),
-            check=False,
-        )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ExportError(f"{artefact.path} could not be started afresh: {last[:400]}")
-    found: Start = json.loads(done.stdout.splitlines()[-1])
-    return found
+    told = {
+        "path": str(artefact.path.resolve()),
+        "runtime": artefact.runtime,
+        "threads": threads,
+        "trust": trust,
+    }
+    found = ask_afresh(__name__, told, samples[:batch], threads=threads, seconds=PATIENCE_SECONDS)
+    return cast("Start", found)
 
 
 def middle(starts: Sequence[Start]) -> Start:
@@ -87,24 +64,8 @@ def middle(starts: Sequence[Start]) -> Start:
     return found  # type: ignore[return-value]
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """This process's, so that the same Potstill is found, and pools of the right size."""
-    home = str(Path(__file__).parents[2])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONWARNINGS": "ignore",
-        "OMP_NUM_THREADS": str(threads),
-    }
-
-
-def _answer(told: Mapping[str, object]) -> Start:
-    """The work of the fresh process."""
-    from potstill.measure.runners import answering, open_runner, prepare
-
+def _work(told: Mapping[str, object], rows: Samples) -> Start:
     path, runtime = Path(str(told["path"])), str(told["runtime"])
-    rows = np.load(str(told["rows"]), allow_pickle=False)
     begin = time.perf_counter()
     prepare(runtime)
     ready = time.perf_counter()
@@ -155,9 +116,5 @@ def _memory(name: str) -> int | None:
     return int(most) if sys.platform == "darwin" else 1024 * int(most)
 
 
-def _main() -> None:
-    sys.stdout.write(json.dumps(_answer(json.loads(sys.stdin.read()))) + "\n")
-
-
 if __name__ == "__main__":
-    _main()
+    answer(_work)

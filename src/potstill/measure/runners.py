@@ -7,6 +7,7 @@ and time is not counted for another, and ONNX files are measured where torch is 
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -45,7 +46,8 @@ def open_runner(path: Path, runtime: str, *, threads: int = 1, trust: bool = Fal
         path: as `runtime_of` takes it.
         runtime: one of `RUNTIMES`.
         threads: inside one call. Of ExecuTorch and torch they are those of the whole process, so
-            runners that are timed together share their number.
+            runners that are timed together share their number; ExecuTorch's is settled by the first
+            runner of a process.
         trust: let a model that is Python code of the user's run (torch alone).
 
     Raises:
@@ -61,6 +63,12 @@ def open_runner(path: Path, runtime: str, *, threads: int = 1, trust: bool = Fal
     if runtime == TORCH:
         return _torch_runner(path, threads=threads, trust=trust)
     raise RecipeError(f"{runtime!r} is no runtime; choose among {', '.join(RUNTIMES)}.")
+
+
+def check_installed(runtime: str) -> None:
+    """Raise `MissingExtra` for a runtime that is not there; nothing is imported."""
+    if find_spec({ONNX: "onnxruntime", EXECUTORCH: "executorch", TORCH: "torch"}[runtime]) is None:
+        need("executorch" if runtime == EXECUTORCH else runtime, extra="executorch")
 
 
 def prepare(runtime: str) -> None:
@@ -88,6 +96,8 @@ def _executorch_runner(path: Path, *, threads: int) -> Runner:
     if not path.is_file():
         raise ExportError(f"{path} cannot be timed, there is no such file; export the model first.")
     pool = need("executorch.extension.pybindings.portable_lib", extra="executorch")
+    if pool._threadpool_get_thread_count() != threads:  # not while a program is there
+        pool._unsafe_reset_threadpool(threads)
     try:
         method = module.Runtime.get().load_program(path).load_method("forward")
     except Exception as error:  # ExecuTorch raises plain runtime errors
@@ -97,8 +107,6 @@ def _executorch_runner(path: Path, *, threads: int) -> Runner:
         ) from error
 
     def call(batch: Samples) -> object:
-        if pool._threadpool_get_thread_count() != threads:
-            pool._unsafe_reset_threadpool(threads)
         planes = [*np.moveaxis(batch, 1, 0)] if are_texts(batch) else [batch]
         return method.execute([torch.from_numpy(np.ascontiguousarray(each)) for each in planes])
 

@@ -31,6 +31,7 @@ from potstill.recipe.running import (
     ParitySpec,
     ParitySpecs,
     StoreSpec,
+    YearSpec,
 )
 from potstill.recipe.teaching import (
     AssistantSpec,
@@ -86,6 +87,7 @@ __all__ = [
     "TermSpec",
     "TrainSpec",
     "TransferSpec",
+    "YearSpec",
     "json_schema",
     "load",
     "parse",

@@ -28,6 +28,18 @@ _Harness = Annotated[
 ]
 
 
+class YearSpec(Strict):
+    """What the report assumes about a year of predictions."""
+
+    predictions_per_day: float = Field(1_000_000, gt=0)
+    price_per_kwh: float = Field(0.30, ge=0, description="Of electricity, in `currency`.")
+    currency: str = "EUR"
+    carbon_g_per_kwh: float = Field(475.0, ge=0, description="World average, IEA 2019.")
+    watts: float = Field(
+        10.0, gt=0, description="Drawn while a model answers, where no energy was measured."
+    )
+
+
 class MeasureSpec(Strict):
     """How the models are measured."""
 
@@ -38,6 +50,9 @@ class MeasureSpec(Strict):
     prompts: int = Field(100, ge=0, description="Test prompts that language models answer.")
     hop_ms: float = Field(
         20.0, gt=0, description="Of models that hear: milliseconds of sound in a chunk of a stream."
+    )
+    year: YearSpec = Field(
+        YearSpec(), description="What the report assumes to say what a year of predictions costs."
     )
     lm_eval: _Harness = Field(
         None, description="Tasks of the lm-evaluation-harness, for language models."

@@ -7,10 +7,12 @@ from pathlib import Path
 from potstill.errors import StorageError
 from potstill.report import wording
 from potstill.report.dots import Dot, Scale
+from potstill.report.figures import Part
 from potstill.report.folder import RunFolder, read_folder
+from potstill.report.many_runs import latency_scatters
 from potstill.report.markdown import escape, markdown_table
-from potstill.report.page import environment
-from potstill.report.records import ROLES, Results, Verdict
+from potstill.report.page import environment, finite, packed_plotly
+from potstill.report.records import ROLES, ModelResult, Results, Verdict
 from potstill.report.writing import write_text
 
 COLUMNS = (
@@ -26,6 +28,8 @@ COLUMNS = (
     "Retention",
     "Speed-up",
     "Compression",
+    "Latency",
+    "Size",
 )
 
 
@@ -64,6 +68,12 @@ def compare(run_folders: Sequence[Path]) -> Comparison:
     names = _names(runs)
     rows = tuple(_row(name, run.results) for name, run in zip(names, runs, strict=True))
     summary, notes = _summary(runs), tuple(_notes(runs))
+    done = [(name, run.results) for name, run in zip(names, runs, strict=True) if run.results]
+    charts = latency_scatters(done)
+    figures: dict[str, Part] = {
+        chart.key: {"data": chart.traces, "layout": {**chart.layout, "height": chart.height}}
+        for chart in charts
+    }
     return Comparison(
         columns=COLUMNS,
         rows=rows,
@@ -78,6 +88,10 @@ def compare(run_folders: Sequence[Path]) -> Comparison:
             columns=COLUMNS,
             rows=rows,
             forests=_forests(names, runs),
+            charts=charts,
+            roles=list(dict.fromkeys(role for _, each in done for role in each.roles())),
+            figures=finite(figures),
+            plotly=packed_plotly() if figures else "",
             glossary=wording.GLOSSARY,
         ),
     )
@@ -97,6 +111,7 @@ def _row(name: str, results: Results | None) -> tuple[str, ...]:
     if results is None:
         return (name, "not finished", *[wording.NONE] * (len(COLUMNS) - 2))
     metric, verdict = results.primary, results.verdict or Verdict()
+    student = results.models.get("distilled", ModelResult())
     scores = [
         f"{wording.score(results.score(role).mean, metric=metric)} "
         f"{wording.spread(results.score(role), metric=metric)}".strip()
@@ -115,6 +130,8 @@ def _row(name: str, results: Results | None) -> tuple[str, ...]:
         wording.share(verdict.retention),
         wording.times(verdict.speedup),
         wording.times(verdict.compression),
+        wording.milliseconds(None if student.latency_ms is None else student.latency_ms.p50),
+        wording.size(student.bytes),
     )
 
 

@@ -6,7 +6,7 @@ A run that was interrupted has a recipe, stages and a history, and no results ye
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -57,6 +57,7 @@ class RunFolder:
     history: tuple[Logged, ...]
     predictions: Arrays
     samples: Arrays
+    measured: Mapping[str, Json] = field(default_factory=dict)
 
 
 def read_folder(path: Path) -> RunFolder:
@@ -81,6 +82,7 @@ def read_folder(path: Path) -> RunFolder:
         history=_history(path / "metrics.jsonl"),
         predictions=_read_arrays(path / "predictions.npz"),
         samples=_read_arrays(path / "samples.npz"),
+        measured=_read_json(path / "measure.json") or {},
     )
 
 

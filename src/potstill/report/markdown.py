@@ -10,6 +10,7 @@ from potstill.report.answers import Answers, read_answers
 from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.curves import role_curves
+from potstill.report.devices import device_tables, devices_of
 from potstill.report.disagreements import find_disagreements
 from potstill.report.folder import RunFolder
 from potstill.report.page import headline_of, key_figures
@@ -18,11 +19,14 @@ from potstill.report.records import Results
 from potstill.report.rules import rules_of
 from potstill.report.squeezed import Squeezed, squeezed_of
 from potstill.report.table import side_by_side
+from potstill.report.year import Assumptions, year_table
 
 _SIGNS = {"yes": "✅", "no": "❌", "unclear": "❔"}
 
 
-def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
+def render_markdown(
+    run: RunFolder, *, figures: Sequence[Path] = (), year: Assumptions | None = None
+) -> str:
     """The report of a run as Markdown; `figures` are named by their path beside it."""
     results = run.results or Results(name=run.path.name)
     answers = read_answers(run)
@@ -32,6 +36,7 @@ def render_markdown(run: RunFolder, *, figures: Sequence[Path] = ()) -> str:
         *_findings(results),
         _chain(results),
         _exits(results),
+        *_costs(run, year),
         _seeds(results),
         _training(run, results),
         _classes(results),
@@ -50,6 +55,19 @@ def _findings(results: Results) -> list[str]:
         f"### {escape(found.title)}\n\n{escape(found.note)}\n\n"
         + markdown_table(found.columns, [[escape(cell) for cell in row] for row in found.rows])
         for found in results.findings
+    ]
+
+
+def _costs(run: RunFolder, year: Assumptions | None) -> list[str]:
+    """What was measured on devices, and a year of predictions."""
+    tables = [(found.title, found) for found in device_tables(devices_of(run))]
+    if (found := year_table(run, year)) is not None:
+        tables.append(("A year of predictions", found))
+    return [
+        f"### {escape(title)}\n\n"
+        + markdown_table(found.columns, [[escape(cell) for cell in row] for row in found.rows])
+        + (f"\n\n{escape(found.note)}" if found.note else "")
+        for title, found in tables
     ]
 
 

@@ -18,6 +18,7 @@ from potstill.report.chains import CHAIN_COLUMNS, chain_rows, exit_chart
 from potstill.report.classes import COLUMNS, class_tables
 from potstill.report.confidence_charts import confidence_charts
 from potstill.report.curves import role_curves
+from potstill.report.devices import device_tables, devices_of
 from potstill.report.disagreements import find_disagreements
 from potstill.report.dots import score_dots
 from potstill.report.figures import Chart, Part
@@ -26,6 +27,7 @@ from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
 from potstill.report.records import ROLES, Json, Latency, ModelResult, Results, Verdict
 from potstill.report.rules import rules_of
 from potstill.report.squeezed import squeezed_of
+from potstill.report.year import Assumptions, year_table
 
 DONE = ("done", "finished")  # states of a stage that needs no more work
 
@@ -39,8 +41,8 @@ class Key:
     small: str = ""
 
 
-def render_page(run: RunFolder) -> str:
-    """The report of a run as HTML."""
+def render_page(run: RunFolder, *, year: Assumptions | None = None) -> str:
+    """The report of a run as HTML; `year` says what a year of predictions is like."""
     results = run.results or Results(name=run.path.name)
     answers = read_answers(run)
     charts = charts_of(run, answers)
@@ -66,6 +68,8 @@ def render_page(run: RunFolder) -> str:
             charts=charts,
             figures=finite(figures),
             plotly=packed_plotly() if figures else "",
+            devices=device_tables(devices_of(run)),
+            year=year_table(run, year),
             classes=class_tables(results),
             class_columns=COLUMNS,
             rules=rules_of(results),

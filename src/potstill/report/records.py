@@ -66,6 +66,8 @@ class Latency(_Record):
 
     p50: Number = None
     p95: Number = None
+    p99: Number = None
+    samples_per_second: Number = None
     batch: int | None = None
     threads: int | None = None
     engine: str = ""

@@ -122,12 +122,13 @@ def _cost(models: list[ModelResult]) -> list[Row]:
             hint=shared,
         )
         for shared in [_shared_conditions(models)]
-        for name in ("p50", "p95")
+        for name in ("p50", "p95", "p99")
     ]
+    throughput = row("Samples a second", _throughput, hint="one call after the other")
     training = row("Training time", lambda m: wording.seconds(m.train_seconds), hint="one seed")
     energy = row("Energy of training", lambda m: wording.energy(m.energy_wh), hint="an estimate")
     carbon = row("Carbon of training", lambda m: wording.grams(m.co2_g), hint="an estimate")
-    return [*parts, *latency, *_streaming(models), training, energy, carbon]
+    return [*parts, *latency, throughput, *_streaming(models), training, energy, carbon]
 
 
 def _streaming(models: list[ModelResult]) -> list[Row]:
@@ -164,9 +165,15 @@ def _streaming(models: list[ModelResult]) -> list[Row]:
 def _latency(model: ModelResult, name: str, *, alone: bool) -> Cell:
     if model.latency_ms is None:
         return Cell(value=wording.NONE)
-    value = model.latency_ms.p50 if name == "p50" else model.latency_ms.p95
+    taken = model.latency_ms
+    value = {"p50": taken.p50, "p95": taken.p95, "p99": taken.p99}[name]
     small = conditions(model) if alone and name == "p50" else ""
     return Cell(value=wording.milliseconds(value), small=small)
+
+
+def _throughput(model: ModelResult) -> str:
+    taken = model.latency_ms
+    return wording.NONE if taken is None else wording.count(taken.samples_per_second)
 
 
 def conditions(model: ModelResult) -> str:

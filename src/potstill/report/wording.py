@@ -232,5 +232,6 @@ GLOSSARY: Mapping[str, str] = {
     "Compression": "the teacher's size divided by the student's.",
     "Calibration error": "how far confidence is from the truth: a calibrated model that says 80% "
     "is right 80 times out of 100. Zero is best.",
-    "p50, p95": "half of the calls are faster than p50, and 95 of 100 are faster than p95.",
+    "p50, p95, p99": "half of the calls are faster than p50, 95 of 100 are faster than p95, and 99 "
+    "of 100 than p99.",
 }

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from potstill.errors import StorageError
 from potstill.report.folder import read_folder
 from potstill.report.markdown import render_markdown
 from potstill.report.page import render_page
+from potstill.report.year import assumptions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class ReportFiles:
     figures: tuple[Path, ...] = ()
 
 
-def write_report(run_folder: Path) -> ReportFiles:
+def write_report(run_folder: Path, *, year: Mapping[str, object] | None = None) -> ReportFiles:
     """Write `report.html` and `report.md` into a run folder, from what lies in it.
 
     Figures `figures/*.png` that are already there are named in the Markdown. A run that has not
@@ -28,12 +30,14 @@ def write_report(run_folder: Path) -> ReportFiles:
 
     Raises:
         StorageError: not a run folder, a broken file, a newer format, or nothing can be written.
+        RecipeError: an assumption about the year is out of range.
     """
     run = read_folder(Path(run_folder))
     figures = tuple(sorted((run.path / "figures").glob("*.png")))
     html, markdown = run.path / "report.html", run.path / "report.md"
-    write_text(html, render_page(run))
-    write_text(markdown, render_markdown(run, figures=figures))
+    said = assumptions_of(run).with_changes(year or {})
+    write_text(html, render_page(run, year=said))
+    write_text(markdown, render_markdown(run, figures=figures, year=said))
     return ReportFiles(html=html, markdown=markdown, figures=figures)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,21 +153,18 @@ def test_onnx_files_are_measured_without_torch(run: Path) -> None:
     assert done.stdout.strip() == "3", done.stderr
 
 
+@pytest.mark.slow
 def test_executorch_programs_are_timed_beside_onnx_files(run: Path) -> None:
-    write_program(run / "export" / "distilled.pte")
+    path = write_program(run / "export" / "distilled.pte")
 
-    profile = measure_models([run], QUICK)
-
-    assert ("distilled", "executorch") in {(f["model"], f["runtime"]) for f in profile.figures}
-    assert "distilled on executorch" in {r["name"] for r in profile.ratios}
-
-
-def test_executorch_answers_as_the_module_does(tmp_path: Path) -> None:
-    rows = np.ones((3, 4), dtype=np.float32)
-
-    (answer,) = open_runner(write_program(tmp_path / "a.pte"), "executorch").call(rows)
+    (answer,) = open_runner(path, "executorch").call(np.ones((3, 4), dtype=np.float32))
+    # its pool of threads is made once a process, so each number has a process of its own
+    profile = measure_models([run], replace(QUICK, threads=(1, 2)))
 
     assert tuple(answer.shape) == (3, 3)
+    assert {f["threads"] for f in profile.figures} == {1, 2}
+    assert ("distilled", "executorch") in {(f["model"], f["runtime"]) for f in profile.figures}
+    assert "distilled on executorch" in {r["name"] for r in profile.ratios}
 
 
 def test_given_watts_are_a_product_of_time() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from potstill.errors import StorageError
 from potstill.report import compare
+from potstill.report.folder import read_folder
+from potstill.report.many_runs import latency_scatters
 
 from .fake_run import write_run
 from .test_page import EVIL, Outline
@@ -72,8 +74,23 @@ def test_names_stay_text(tmp_path: Path) -> None:
 
     found = compare([folder])
 
-    assert "<script" not in found.html
+    assert EVIL not in found.html
+    assert EVIL not in found.markdown
     assert "<script" not in found.markdown
+
+
+def test_every_model_of_every_run_is_a_point(folder_of: FolderOf) -> None:
+    runs = [read_folder(folder_of(kind)) for kind in ("image", "table", "regression")]
+    named = [(run.path.name, run.results) for run in runs]
+
+    accuracy, error = latency_scatters(named)
+
+    assert [len(trace["x"]) for trace in accuracy.traces] == [2, 2, 2]
+    assert accuracy.rows[0][:2] == ("image", "Teacher")
+    assert "down and to the left" in error.note
+    teacher = accuracy.traces[0]
+    assert teacher["x"][0] == runs[0].results.models["teacher"].latency_ms.p50
+    assert teacher["text"][0].startswith("<b>image</b>, teacher<br>")
 
 
 def test_both_files_are_saved(folder_of: FolderOf, tmp_path: Path) -> None:

@@ -77,8 +77,10 @@ def search_of(
     experiment = build(recipe, trust=trust)
     about = _about(experiment, recipe)
     space = _space(recipe, experiment, about, only)
-    experiment = replace(experiment, recipe=recipe.to_yaml())
-    experiment = _with_store(experiment)
+    experiment = _with_store(replace(experiment, recipe=recipe.to_yaml()))
+    if experiment.storing.use is Use.ON:  # so that the run afterwards reads the same store
+        store = recipe.store.model_copy(update={"use": "on"})
+        recipe = recipe.model_copy(update={"store": store})
     return Search(
         experiment,
         _maker(recipe, experiment, about, epochs=epochs, trust=trust),

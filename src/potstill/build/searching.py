@@ -11,6 +11,7 @@ from potstill.build.learning import build_objective, learning_of
 from potstill.build.models import made_student
 from potstill.build.weighing import weighed
 from potstill.errors import RecipeError
+from potstill.losses import create
 from potstill.models import available
 from potstill.models.importance import stack_of
 from potstill.pipeline.candidates import Candidate, Make
@@ -193,6 +194,9 @@ def _space(recipe: Recipe, experiment: Experiment, about: About, only: Sequence[
         None,
     )
     terms = terms_choice(recipe.task, temperature=temperature)
+    outputs = experiment.data.num_outputs
+    fitting = {name: k for name, k in terms.branches.items() if _min_classes(name) <= outputs}
+    terms = Choice(name=TERMS, branches=fitting)
     needs = experiment.objective.needs()
     if needs.teacher_layers or needs.student_layers:
         branches = {name: knobs for name, knobs in terms.branches.items() if name != OWN}
@@ -205,6 +209,11 @@ def _space(recipe: Recipe, experiment: Experiment, about: About, only: Sequence[
     return Space(
         choices=(families(about, only=only), terms), knobs=learning_knobs(recipe.distill.lr)
     )
+
+
+def _min_classes(name: str) -> int:
+    """How many classes a term needs; over two, some say nothing."""
+    return 0 if name == OWN else create(name, {}).needs().min_classes
 
 
 def _first(recipe: Recipe, space: Space) -> dict[str, Value]:

@@ -16,7 +16,8 @@ from potstill.models import available
 from potstill.models.importance import stack_of
 from potstill.pipeline.candidates import Candidate, Make
 from potstill.pipeline.experiment import Experiment, GivenTeacher, TrainedTeacher, Use
-from potstill.pipeline.searching import Search, Settings
+from potstill.pipeline.search_settings import Settings
+from potstill.pipeline.searching import Search
 from potstill.pipeline.storing import obstacle_to
 from potstill.recipe import Recipe, parse
 from potstill.search import (

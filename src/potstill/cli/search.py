@@ -80,7 +80,7 @@ def search(
             "name its folder with --out."
         )
     from potstill import api
-    from potstill.pipeline.searching import Settings
+    from potstill.pipeline.search_settings import Settings
 
     limits = {
         "latency_ms": latency,

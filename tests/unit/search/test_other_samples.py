@@ -3,7 +3,7 @@
 import pytest
 
 from potstill import api
-from potstill.pipeline.searching import Settings
+from potstill.pipeline.search_settings import Settings
 from potstill.recipe import parse
 
 from ..text.tiny import save_encoder, save_texts
@@ -12,6 +12,7 @@ QUICK = {"seeds": 1, "measure": {"energy": False, "seconds": 0.1}, "device": "cp
 EAGER = Settings(trials=4, runtime="torch")
 
 
+@pytest.mark.slow
 def test_students_of_texts_are_made_of_the_teacher(tmp_path) -> None:
     save_encoder(tmp_path / "encoder")
     files = save_texts(tmp_path)

@@ -1,9 +1,10 @@
 """The recipe that ships for searches, on tiny pictures: a search by latency, and a run."""
 
 import numpy as np
+import pytest
 
 from potstill import api
-from potstill.pipeline.searching import Settings
+from potstill.pipeline.search_settings import Settings
 
 QUICK = [
     "data.source=npz", "data.validation=40", "seeds=1", "speed=exact", "export=[onnx]",
@@ -12,6 +13,7 @@ QUICK = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_fashion_mnist_is_searched_and_run(tmp_path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 10

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from potstill.errors import RecipeError
-from potstill.pipeline.candidates import ONNX, RUNTIMES
+from potstill.measure.runners import ONNX, RUNTIMES
 
 
 @final
@@ -15,7 +15,7 @@ class Settings:
     Args:
         trials: students that are trained, those given up early among them.
         minutes: no trial begins later than that; `None` for no limit.
-        runtime: `onnxruntime` or `torch`.
+        runtime: `onnxruntime`, `executorch` or `torch`.
         threads: of the runtime.
         storage: an Optuna storage URL; SQLite in the run folder if left out.
         seed: of what is drawn, and of the students.
@@ -31,8 +31,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
             raise RecipeError(
-                f"There is no runtime `{self.runtime}` to search for; choose "
-                f"{' or '.join(RUNTIMES)}."
+                f"There is no runtime `{self.runtime}` to search for; choose {', '.join(RUNTIMES)}."
             )
         if self.trials < 1 or self.threads < 1 or (self.minutes is not None and self.minutes <= 0):
             raise RecipeError(

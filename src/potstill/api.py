@@ -45,7 +45,7 @@ from potstill.pipeline.experiment import (
 )
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.planning import Plan, make_plan
-from potstill.pipeline.searching import Settings
+from potstill.pipeline.search_settings import Settings
 from potstill.pipeline.storing import exact, key_of, taught_samples
 from potstill.protocols import Term
 from potstill.recipe import Recipe, load

@@ -60,7 +60,7 @@ def test_resume_wants_something_to_go_on_with(tmp_path, monkeypatch, capsys) -> 
     ("words", "said"),
     [
         (("--latency", "fast"), "--latency 5ms"),
-        (("--runtime", "tflite"), "choose onnxruntime or torch"),
+        (("--runtime", "tflite"), "choose onnxruntime, executorch, torch"),
         (("--storage", "nowhere://x"), "an Optuna storage URL"),
     ],
 )

@@ -45,6 +45,7 @@ def check(words: list[str]) -> None:
 def present(recipe: str) -> str:
     """A shipped recipe as it is; a file of the reader's own is what `potstill init` writes."""
     if recipe.endswith(".yaml"):
+        Path(recipe).parent.mkdir(parents=True, exist_ok=True)
         Path(recipe).write_text(TEMPLATE.format(name="mine", file=recipe), encoding="utf-8")
     return recipe
 

@@ -11,11 +11,13 @@ from potstill.build.learning import build_objective, learning_of
 from potstill.build.models import made_student
 from potstill.build.weighing import weighed
 from potstill.errors import RecipeError
+from potstill.losses import create
 from potstill.models import available
 from potstill.models.importance import stack_of
 from potstill.pipeline.candidates import Candidate, Make
 from potstill.pipeline.experiment import Experiment, GivenTeacher, TrainedTeacher, Use
-from potstill.pipeline.searching import Search, Settings
+from potstill.pipeline.search_settings import Settings
+from potstill.pipeline.searching import Search
 from potstill.pipeline.storing import obstacle_to
 from potstill.recipe import Recipe, parse
 from potstill.search import (
@@ -77,8 +79,10 @@ def search_of(
     experiment = build(recipe, trust=trust)
     about = _about(experiment, recipe)
     space = _space(recipe, experiment, about, only)
-    experiment = replace(experiment, recipe=recipe.to_yaml())
-    experiment = _with_store(experiment)
+    experiment = _with_store(replace(experiment, recipe=recipe.to_yaml()))
+    if experiment.storing.use is Use.ON:  # so that the run afterwards reads the same store
+        store = recipe.store.model_copy(update={"use": "on"})
+        recipe = recipe.model_copy(update={"store": store})
     return Search(
         experiment,
         _maker(recipe, experiment, about, epochs=epochs, trust=trust),
@@ -191,6 +195,9 @@ def _space(recipe: Recipe, experiment: Experiment, about: About, only: Sequence[
         None,
     )
     terms = terms_choice(recipe.task, temperature=temperature)
+    outputs = experiment.data.num_outputs
+    fitting = {name: k for name, k in terms.branches.items() if _min_classes(name) <= outputs}
+    terms = Choice(name=TERMS, branches=fitting)
     needs = experiment.objective.needs()
     if needs.teacher_layers or needs.student_layers:
         branches = {name: knobs for name, knobs in terms.branches.items() if name != OWN}
@@ -203,6 +210,11 @@ def _space(recipe: Recipe, experiment: Experiment, about: About, only: Sequence[
     return Space(
         choices=(families(about, only=only), terms), knobs=learning_knobs(recipe.distill.lr)
     )
+
+
+def _min_classes(name: str) -> int:
+    """How many classes a term needs; over two, some say nothing."""
+    return 0 if name == OWN else create(name, {}).needs().min_classes
 
 
 def _first(recipe: Recipe, space: Space) -> dict[str, Value]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from potstill.errors import PotstillError
-from potstill.pipeline.searching import FOLDER, TRAINED, Search
+from potstill.pipeline.searching import FOLDER, Search
+from potstill.pipeline.trying import TRAINED
 from potstill.runtime.files import write_text
 from potstill.search import count
 

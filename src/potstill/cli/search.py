@@ -33,7 +33,7 @@ def search(
         str | None, typer.Option("--memory", help="At most so much working memory, e.g. 10MB.")
     ] = None,
     runtime: Annotated[
-        str, typer.Option("--runtime", help="What it runs on: onnxruntime or torch.")
+        str, typer.Option("--runtime", help="What it runs on: onnxruntime, executorch, torch.")
     ] = "onnxruntime",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of the runtime.")] = 1,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Students to train.")] = 30,
@@ -80,7 +80,7 @@ def search(
             "name its folder with --out."
         )
     from potstill import api
-    from potstill.pipeline.searching import Settings
+    from potstill.pipeline.search_settings import Settings
 
     limits = {
         "latency_ms": latency,

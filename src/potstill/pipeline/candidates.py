@@ -1,9 +1,6 @@
 """Students that a search might train: made from values, and measured before they are trained."""
 
 import hashlib
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from potstill.data.samples import DataSet
-from potstill.errors import ExportError
 from potstill.export.onnx import export_onnx
+from potstill.export.programs import export_executorch
 from potstill.losses import Objective
-from potstill.measure.latency import Runner, Timing, measure_latency, onnx_runner
+from potstill.measure.artefacts import Artefact
+from potstill.measure.fresh import start_afresh
+from potstill.measure.latency import Runner, Timing, measure_latency
+from potstill.measure.runners import EXECUTORCH, ONNX, TORCH, open_runner
 from potstill.measure.size import file_bytes, flops, num_parameters, weight_bytes
 from potstill.pipeline.experiment import Learning, MadeModel
 from potstill.runtime.files import read_json, write_json
@@ -25,8 +25,7 @@ from potstill.runtime.texts import lengths_of, trimmed
 from potstill.search import Targets, Values
 from potstill.search.targets import FLOPS, LATENCY, MEMORY, PARAMETERS, SIZE
 
-ONNX, TORCH = "onnxruntime", "torch"
-RUNTIMES = (ONNX, TORCH)
+_SUFFIXES = {ONNX: ".onnx", EXECUTORCH: ".pte"}
 _TIMED_ROWS = 64
 
 Figures = Mapping[str, float | None]
@@ -63,7 +62,7 @@ class Scales:
     Args:
         data: whose samples are the input.
         folder: where files and figures are kept, a shape each.
-        runtime: `onnxruntime`, or `torch` for eager modules.
+        runtime: `onnxruntime`, `executorch`, or `torch` for eager modules.
         threads: inside one call.
         seconds: at most for the latency of one shape.
         memory: whether working memory is measured (in a process of its own).
@@ -120,8 +119,9 @@ class Scales:
 
     def clear(self) -> None:
         """Remove the files of the models; the figures stay."""
-        for path in self.folder.glob("*.onnx*"):
-            path.unlink(missing_ok=True)
+        for suffix in _SUFFIXES.values():
+            for path in self.folder.glob(f"*{suffix}*"):
+                path.unlink(missing_ok=True)
 
     def _on_runtime(self, model: MadeModel, module: nn.Module) -> dict[str, float | None]:
         runner = self._runner(model, module)
@@ -130,15 +130,18 @@ class Scales:
         found: dict[str, float | None] = {
             LATENCY: measure_latency({"student": runner}, samples, timing=timing)["student"]["p50"]
         }
-        if self.runtime == ONNX:
-            found[SIZE] = float(file_bytes(self._file(model)))
+        if self.runtime != TORCH:
+            path = self._file(model)
+            found[SIZE] = float(file_bytes(path))
             if self.memory:
-                found[MEMORY] = _working_memory(self._file(model), samples, self.threads)
+                artefact = Artefact(name=model.name, path=path, runtime=self.runtime)
+                found[MEMORY] = start_afresh(artefact, samples, threads=self.threads)["model_bytes"]
         return found
 
     def _runner(self, model: MadeModel, module: nn.Module) -> Runner:
-        if self.runtime == ONNX:
-            return onnx_runner(self._written(model, module), threads=self.threads)
+        if self.runtime != TORCH:
+            written = self._written(model, module)
+            return open_runner(written, self.runtime, threads=self.threads)
         normalise = self.data.normalise.as_module()
 
         def call(rows: np.ndarray[Any, Any]) -> object:
@@ -152,7 +155,8 @@ class Scales:
         path = self._file(model)
         texts = self.data.normalise.tokens
         if not path.is_file():
-            export_onnx(
+            write = export_onnx if self.runtime == ONNX else export_executorch
+            write(
                 module,
                 self._raw(2),
                 path,
@@ -162,7 +166,7 @@ class Scales:
         return path
 
     def _file(self, model: MadeModel) -> Path:
-        return self.folder / f"{self._key(model)}.onnx"
+        return self.folder / f"{self._key(model)}{_SUFFIXES[self.runtime]}"
 
     def _key(self, model: MadeModel) -> str:
         of = f"{model.key} {self.runtime} {self.threads} {self.memory}"
@@ -179,41 +183,3 @@ class Scales:
             return self.data.normalise(inputs[:1])
         middle = int(lengths_of(inputs).argsort(stable=True)[len(inputs) // 2])
         return self.data.normalise(trimmed(inputs[middle : middle + 1]))
-
-
-_MEASURE = """
-import sys, numpy, onnxruntime
-def now(name):
-    lines = open('/proc/self/status').read().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ':'))
-rows = numpy.load(sys.argv[2])
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = int(sys.argv[3])
-open('/proc/self/clear_refs', 'w').write('5')
-before = now('VmRSS')
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])
-names = [each.name for each in session.get_inputs()]
-for row in rows:
-    planes = row[None].swapaxes(0, 1) if len(names) > 1 else [row[None]]
-    session.run(None, dict(zip(names, planes)))
-print(now('VmHWM') - before)
-"""
-
-
-def _working_memory(path: Path, samples: np.ndarray[Any, Any], threads: int) -> float:
-    """Bytes that a process takes more once it has opened a file and answered samples one by one.
-
-    Raises:
-        ExportError: it cannot be measured here (only Linux says it).
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.npy"
-        np.save(rows, samples[:8])
-        command = [sys.executable, "-W", "ignore", "-c", _MEASURE, str(path), str(rows)]
-        done = subprocess.run(
-            [*command, str(threads)], capture_output=True, text=True, check=False, timeout=300
-        )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ExportError(f"The working memory of {path} cannot be measured here ({last}).")
-    return float(done.stdout)

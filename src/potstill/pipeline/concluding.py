@@ -110,7 +110,7 @@ def conclude(search: Search) -> Found:
             f"limits ({targets}), {count(trials, State.FAILED)} trials failed. Give more time "
             "(`--trials`, `--minutes`) or a wider target."
         )
-    own = next((t for t in done if search.is_own(t.values)), None)
+    own = next((t for t in done if search.rules.is_own(t.values)), None)
     kept = [t for t in done if targets.worst(t.figures) <= 0]
     once = front(kept or done, axis=targets.axis, higher_is_better=higher)
     timed = _again(search, once if own is None or own in once else [*once, own])

@@ -7,79 +7,37 @@ validation data, and what holds on test data is said by the run of the recommend
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
 
-from potstill.errors import ExportError, Interrupted, PotstillError, RecipeError, StorageError
+from potstill.errors import PotstillError, RecipeError, StorageError
 from potstill.pipeline.calibrating import calibrated
-from potstill.pipeline.candidates import ONNX, RUNTIMES, Candidate, Make, Scales
+from potstill.pipeline.candidates import Figures, Make, Scales
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.labelling import Source, source_of_answers
 from potstill.pipeline.ledger import Ledger
+from potstill.pipeline.search_settings import Settings
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.trialling import Lane
+from potstill.pipeline.trying import TRAINED, Rules, Trying, said_of
 from potstill.pipeline.workshop import Silent, Workshop
 from potstill.search import (
     FAMILY,
-    Asked,
+    OWN,
     Space,
     State,
     Study,
     Targets,
-    Trial,
     Values,
     count,
-    rivals,
-    shown,
 )
 from potstill.search.targets import BASE, MEMORY, OPTIONS
 from potstill.train.progress import Progress
 
 FOLDER = "search"
-TRAINED = (State.DONE, State.PRUNED)
-RIVALS = 3
-"""A trial is given up once so many that cost no more were better at the same epoch."""
-
-REFUSALS = 20
-"""For each trial, so many shapes may be refused before the search says that it finds no more."""
-
 _WAIT_SECONDS = 1.0
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How long and on what.
-
-    Args:
-        trials: students that are trained, those given up early among them.
-        minutes: no trial begins later than that; `None` for no limit.
-        runtime: `onnxruntime` or `torch`.
-        threads: of the runtime.
-        storage: an Optuna storage URL; SQLite in the run folder if left out.
-        seed: of what is drawn, and of the students.
-    """
-
-    trials: int = 30
-    minutes: float | None = None
-    runtime: str = ONNX
-    threads: int = 1
-    storage: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.runtime not in RUNTIMES:
-            raise RecipeError(
-                f"There is no runtime `{self.runtime}` to search for; choose "
-                f"{' or '.join(RUNTIMES)}."
-            )
-        if self.trials < 1 or self.threads < 1 or (self.minutes is not None and self.minutes <= 0):
-            raise RecipeError(
-                "A search needs at least one trial, one thread and some time (`--trials`, "
-                "`--threads`, `--minutes`)."
-            )
+_DOUBT = 0.1  # a latency so much beyond its limit may still be the machine's mood
 
 
 @final
@@ -121,6 +79,7 @@ class Search:
             memory=MEMORY in (*targets.limits, targets.axis),
         )
         self.study = self._open()
+        self.hopeless: dict[str, Figures] = {}
         self.ready: Ready | None = None
         self.source: Source | None = None
 
@@ -160,9 +119,11 @@ class Search:
             startup=max(4, min(10, s.trials // 3)),
         )
 
-    def is_own(self, values: Values) -> bool:
-        """Whether values are the recipe as it stands, which is trained even beyond the limits."""
-        return dict(values) in [dict(each) for each in self.first]
+    @property
+    def rules(self) -> Rules:
+        """What is refused, and what is never given up."""
+        task, own = self.experiment.task, tuple(self.first)
+        return Rules(targets=self.targets, task=task, own=own, hopeless=self.hopeless)
 
     def prepare(self) -> None:
         """Whether the target can be met, then the teacher and its store; what is done is kept.
@@ -202,50 +163,52 @@ class Search:
                 time.sleep(_WAIT_SECONDS)
 
     def _check_targets(self) -> None:
-        """Say before anything is trained that no student meets the target."""
-        if not self.targets.limits or count(self.study.trials(), *TRAINED):
+        """Say before anything is trained that no student meets the target.
+
+        Families whose smallest student misses it are remembered; nothing of theirs is measured.
+        """
+        if not self.targets.limits:
             return
         branches = next(c.branches for c in self.space.choices if c.name == FAMILY)
-        nearest: tuple[float, str, Mapping[str, float | None]] | None = None
+        smallest: dict[str, tuple[str, Figures]] = {}
         for branch in branches:
-            candidate = self.make(self.space.smallest(FAMILY, branch))
+            model = self.make(self.space.smallest(FAMILY, branch)).model
             try:
-                figures = self.scales.figures(candidate.model, self.targets)
-            except (ExportError, PotstillError) as error:
-                self.progress.note(f"{branch} is left out where it is smallest: {error}")
-                continue
-            excess = self.targets.worst(figures)
-            if excess <= 0:
-                return
-            if nearest is None or excess < nearest[0]:
-                nearest = (excess, candidate.model.description, figures)
-        if nearest is None:
+                smallest[branch] = model.description, self.scales.figures(model, self.targets)
+            except PotstillError as error:
+                self.progress.note(f"{branch}: its smallest student cannot be measured, {error}")
+        if not smallest:
             raise RecipeError("None of the families of students can be built for these data.")
-        raise RecipeError(
-            f"No student of {', '.join(branches)} meets the target ({self.targets}): the nearest "
-            f"is {nearest[1]}, with {self.targets.missed(nearest[2])} on "
-            f"{self.settings.runtime}. Ask for less, or leave the limit out to see the front."
-        )
+        self.hopeless = {
+            branch: figures
+            for branch, (_, figures) in smallest.items()
+            if branch != OWN and self.targets.worst(figures) > _DOUBT
+        }
+        if all(self.targets.worst(figures) > 0 for _, figures in smallest.values()):
+            raise RecipeError(self._nobody(branches, list(smallest.values())))
+        for branch, figures in self.hopeless.items():
+            self.progress.note(f"{branch}: even its smallest has {self.targets.missed(figures)}")
 
-    # Trials
+    def _nobody(self, branches: Iterable[str], smallest: Sequence[tuple[str, Figures]]) -> str:
+        name, figures = min(smallest, key=lambda each: self.targets.worst(each[1]))
+        return (
+            f"No student of {', '.join(branches)} meets the target ({self.targets}): the nearest "
+            f"is {name}, with {self.targets.missed(figures)} on {self.settings.runtime}. Ask for "
+            "less, or leave the limit out to see the front."
+        )
 
     def work(self) -> None:
         """Trials until there are enough of them, by this process and others on the same study."""
         assert self.source is not None, "`prepare` comes first"
-        lane = Lane(
-            self.experiment,
-            self.source,
-            self.folder / FOLDER / "trials",
-            seed=self.settings.seed,
-        )
-        deadline = _deadline(self.settings.minutes)
-        self.progress.begin("search", self.settings.trials, count(self.study.trials(), *TRAINED))
-        try:
-            while self._is_worth_more() and time.monotonic() < deadline:
-                self._one(lane)
-                self.progress.advance(count(self.study.trials(), *TRAINED))
-        finally:
-            self.progress.end()
+        folder = self.folder / FOLDER / "trials"
+        lane = Lane(self.experiment, self.source, folder, seed=self.settings.seed)
+        Trying(
+            study=self.study,
+            make=self.make,
+            scales=self.scales,
+            rules=self.rules,
+            progress=self.progress,
+        ).work(lane, trials=self.settings.trials, minutes=self.settings.minutes)
 
     def tell_of(self, told: set[int]) -> None:
         """Show the trials of all processes that ended since; `told` remembers which were."""
@@ -253,98 +216,5 @@ class Search:
         for trial in trials:
             if trial.state in (*TRAINED, State.FAILED) and trial.number not in told:
                 told.add(trial.number)
-                self.progress.note(self._said(trial))
+                self.progress.note(said_of(trial, self.experiment.task.primary, self.targets.axis))
         self.progress.advance(count(trials, *TRAINED))
-
-    def _is_worth_more(self) -> bool:
-        trials = self.study.trials()
-        under_way = count(trials, *TRAINED, State.RUNNING)
-        if count(trials, State.FAILED) >= 5 + self.settings.trials:
-            raise RecipeError(f"The trials of this search fail: {trials[-1].reason or 'see above'}")
-        if count(trials, State.REFUSED) >= REFUSALS * self.settings.trials:
-            self.progress.note(
-                f"{count(trials, State.REFUSED)} shapes missed the limits; no more are drawn"
-            )
-            return False
-        return under_way < self.settings.trials
-
-    def _one(self, lane: Lane) -> None:
-        """Ask, weigh, perhaps train, tell."""
-        asked = self.study.ask()
-        trial = Trial(number=asked.number, state=State.RUNNING, values=asked.values)
-        try:
-            trial = self._weighed(asked, trial, lane)
-        except Interrupted:
-            raise  # its values are asked again by the next process
-        except PotstillError as error:
-            trial = replace(trial, state=State.FAILED, reason=str(error))
-            self.study.tell(asked, trial, cost=None, excess={})
-        if trial.state is not State.REFUSED:
-            self.progress.note(self._said(trial))
-
-    def _weighed(self, asked: Asked, trial: Trial, lane: Lane) -> Trial:
-        candidate = self.make(asked.values)
-        figures = self.scales.figures(candidate.model, self.targets)
-        trial = replace(
-            trial,
-            figures=figures,
-            description=candidate.model.description,
-            objective=repr(candidate.objective),
-            recipe=candidate.recipe,
-        )
-        excess, cost = self.targets.excess(figures), trial.cost(self.targets.axis)
-        is_known = cost is not None and self.is_own(asked.values)
-        if self.targets.worst(figures) > 0 and not is_known:
-            trial = replace(trial, state=State.REFUSED, reason=self.targets.missed(figures))
-        else:
-            trial = self._trained(asked, trial, candidate, lane)
-        self.study.tell(asked, trial, cost=cost, excess=excess)
-        return trial
-
-    def _trained(self, asked: Asked, trial: Trial, candidate: Candidate, lane: Lane) -> Trial:
-        name = hashlib.sha256(repr(sorted(asked.values.items())).encode()).hexdigest()[:12]
-        found = lane.train(name, candidate, judge=self._judge(asked, trial))
-        return replace(
-            trial,
-            state=found.state,
-            score=found.score,
-            curve=found.curve,
-            seconds=round(found.seconds, 3),
-            reason=found.reason,
-            teacher_calls=found.teacher_calls,
-            stored_answers=found.stored_answers,
-        )
-
-    def _judge(self, asked: Asked, trial: Trial) -> Callable[[int, float], str]:
-        """Gives a trial up that cheaper ones have left behind."""
-        axis, higher = self.targets.axis, self.experiment.task.higher_is_better
-        cost = trial.cost(axis)
-        if cost is None or self.is_own(trial.values):
-            return lambda _epoch, _value: ""  # to compare with, to its end
-
-        def judge(epoch: int, value: float) -> str:
-            self.study.beat(asked)
-            better = rivals(
-                self.study.trials(), epoch=epoch, value=value, cost=cost, axis=axis, higher=higher
-            )
-            if len(better) < RIVALS:
-                return ""
-            return f"after epoch {epoch}, {len(better)} trials that cost no more were better"
-
-        return judge
-
-    def _said(self, trial: Trial) -> str:
-        what = f"trial {trial.number}: {trial.description}"
-        cost = shown(self.targets.axis, trial.cost(self.targets.axis))
-        match trial.state:
-            case State.DONE:
-                assert trial.score is not None, "it is done"
-                return f"{what}: {self.experiment.task.primary} {trial.score:.4f}, {cost}"
-            case State.PRUNED:
-                return f"{what}, {cost}: given up, {trial.reason}"
-            case _:
-                return f"{what}: failed, {trial.reason}"
-
-
-def _deadline(minutes: float | None) -> float:
-    return float("inf") if minutes is None else time.monotonic() + 60 * minutes

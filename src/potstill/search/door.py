@@ -18,7 +18,6 @@ def optuna() -> Any:  # noqa: ANN401 - a module
     """
     with quiet():
         module: Any = need("optuna", extra=EXTRA)
-        need("optuna.importance", extra=EXTRA)
         module.logging.set_verbosity(module.logging.ERROR)
     return module
 

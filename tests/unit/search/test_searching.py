@@ -9,7 +9,7 @@ import yaml
 
 from potstill import api
 from potstill.errors import RecipeError, StorageError
-from potstill.pipeline.searching import Settings
+from potstill.pipeline.search_settings import Settings
 from potstill.recipe import load
 from potstill.report.searching import write_search_report
 

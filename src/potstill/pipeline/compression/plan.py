@@ -101,14 +101,21 @@ _Over = Mapping[tuple[str, Precision], int]
 
 
 def _overheads(shop: Workshop, bench: Bench) -> _Over:
-    """By `student` or `teacher`, what files take beside their weights."""
+    """By `student` or `teacher`, what files take beside their weights.
+
+    Of the narrowest model, where there is one: what exporters fold away then hardly counts.
+    """
     first = bench.students["distilled", bench.seeds[0]]
     starts = {"student": first, **({} if bench.teacher is None else {"teacher": bench.teacher})}
-    return {
-        (name, precision): overhead(shop, start.module, precision, rows=bench.options.rows)
-        for name, start in starts.items()
-        for precision in Precision
-    }
+    found = {}
+    for name, start in starts.items():
+        try:
+            module = narrowest(start.module, _example(shop), round_to=bench.options.round_to)
+        except ModelError:
+            module = start.module
+        for precision in Precision:
+            found[name, precision] = overhead(shop, module, precision, rows=bench.options.rows)
+    return found
 
 
 def _target(bench: Bench, over: _Over) -> int:
@@ -134,6 +141,8 @@ def _planned(shop: Workshop, bench: Bench, way: Way, over: _Over, target: int) -
     try:
         module = bench.start(way, bench.seeds[0], taught=True).module
         beside = over[name, precision]
+        if way is Way.QUANTISE:
+            beside = overhead(shop, module, precision, rows=bench.options.rows)
         nearest = beside + bytes_of(module, precision)
         if nearest > target and way is not Way.QUANTISE:
             least = narrowest(module, _example(shop), round_to=bench.options.round_to)

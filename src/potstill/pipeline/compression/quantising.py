@@ -26,6 +26,7 @@ from potstill.train.evaluate import answers_of, score
 WORTH = 0.002
 """What plain rounding may cost of the metric, relatively, before `auto` trains for 8 bits."""
 
+_RATE = 0.1  # of the run's own: weights that are trained already move little
 _CALIBRATED = 8  # batches on which training for 8 bits begins
 
 
@@ -76,7 +77,7 @@ def _trained_for_int8(job: Job, found: Filed, path: Path) -> Filed:
     epochs = options.shares(job.epochs, stages=options.steps + 1)[0]
     try:
         made = _felt(job, found.piece)
-        piece = trained(job, found.piece, made, epochs, "int8")
+        piece = trained(job, found.piece, made, epochs, "int8", rate=_RATE)
         student = piece.module
         assert isinstance(student, FakeQuantised), "as it was made"
         whole = student.converted()

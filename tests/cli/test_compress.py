@@ -12,15 +12,15 @@ from potstill.models.pruned import sizes_of
 
 from .shared import call, write_recipe
 
+WAYS = ["distil", "quantise", "distil+prune", "distil+prune+quantise"]
 SIZES = {
     "teacher": {"model": {"name": "mlp", "hidden": [64, 64]}, "train": {"epochs": 4, "lr": 0.01}},
     "student": {"model": {"name": "mlp", "hidden": [48, 48]}},
     "distill": {"epochs": 4, "batch_size": 32, "lr": 0.01},
-    "compress": {"to": "6kB", "epochs": 2, "steps": 2, "rows": 32},
+    "compress": {"to": "6kB", "epochs": 2, "steps": 2, "rows": 32, "ways": WAYS},
     "seeds": 1,
     "speed": "exact",
 }
-WAYS = ["distil", "prune", "quantise", "distil+prune", "distil+quantise", "distil+prune+quantise"]
 
 
 @pytest.fixture(scope="module")

@@ -110,9 +110,9 @@ def _overheads(shop: Workshop, bench: Bench) -> _Over:
     first = bench.students["distilled", bench.seeds[0]]
     starts = {"student": first, **({} if bench.teacher is None else {"teacher": bench.teacher})}
     options = bench.options
-    needed = {_beside(way) for way in options.ways} | {
-        f"{name} {Precision.FLOAT32}" for name in starts
-    }
+    needed = {_beside(way) for way in options.ways}
+    if options.to is None:
+        needed.add(f"{'student' if options.ratio is None else 'teacher'} {Precision.FLOAT32}")
     shapes = [str(sizes_of(start.module)) for start in starts.values()]
     found = shop.run(
         "sizes",

@@ -131,7 +131,7 @@ def primary_of(shop: Workshop, source: nn.Module | Teacher) -> float:
     return found[e.task.primary]
 
 
-def tests_of(shop: Workshop, source: Teacher) -> Mapping[str, float]:
+def tests_of(shop: Workshop, source: nn.Module | Teacher) -> Mapping[str, float]:
     """All metrics on the test data."""
     e = shop.experiment
     with torch.no_grad():

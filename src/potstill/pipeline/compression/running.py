@@ -163,25 +163,29 @@ def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dic
         test = {name: [value] for name, value in said.items()}
         known["teacher"] = Reference(bytes=None, parameters=None, test=test)
     starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
-    for role in ("scratch", "distilled"):
+    for role in ("distilled", "scratch"):
         starts[role] = [bench.students[role, seed] for seed in bench.seeds]
     for role, each in starts.items():
-        paths = [shop.folder / "files" / role / f"{n}.onnx" for n in range(len(each))]
+        shape = role if role == "teacher" else "student"  # both students are of one size and speed
+        files[role] = shop.folder / "files" / f"{shape}.onnx"
         found = shop.run(
             f"file-{role}",
             depends_on=shop.key(role, *(module_digest(start.module) for start in each)),
-            files=paths,
-            work=functools.partial(_refer, shop, each, paths),
+            files=[files[role]],
+            work=functools.partial(_refer, shop, each, files[role], write=role != "scratch"),
         )
-        files[role], known[role] = paths[0], Reference(**found)  # type: ignore[arg-type]
+        known[role] = Reference(**found)  # type: ignore[arg-type]
     return known, files
 
 
-def _refer(shop: Workshop, starts: Sequence[Start], paths: Sequence[Path]) -> Mapping[str, object]:
+def _refer(
+    shop: Workshop, starts: Sequence[Start], path: Path, *, write: bool
+) -> Mapping[str, object]:
+    first = starts[0].module
+    if write:
+        write_model(shop, first, path, precision=Precision.FLOAT32, rows=1)
     values: dict[str, list[float]] = {}
-    for start, path in zip(starts, paths, strict=True):
-        write_model(shop, start.module, path, precision=Precision.FLOAT32, rows=1)
-        for metric, value in tests_of(shop, asked(shop, path)).items():
+    for start in starts:
+        for metric, value in tests_of(shop, start.module.to(shop.runtime.device)).items():
             values.setdefault(metric, []).append(value)
-    parameters = num_parameters(starts[0].module)
-    return asdict(Reference(bytes=file_bytes(paths[0]), parameters=parameters, test=values))
+    return asdict(Reference(bytes=file_bytes(path), parameters=num_parameters(first), test=values))

@@ -53,6 +53,8 @@ def test_all_ways_stand_beside_each_other_at_one_size(record) -> None:
         assert way["latency_ms"]["engine"] == "onnxruntime"
         assert len(way["test"]["accuracy"]["values"]) == 1
     assert {due["way"] for due in record["due_to_teacher"]} == set(WAYS)
+    layers = [each["layer"] for each in record["sensitivity"]["table"]["layers"]]
+    assert len(layers) == 3
     assert record["best"]["way"] in WAYS
 
 

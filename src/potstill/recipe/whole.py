@@ -72,7 +72,9 @@ class Recipe(Strict):
         ParitySpecs(), description="How far exported files may be from the student."
     )
     measure: MeasureSpec = MeasureSpec()
-    compress: CompressSpec = CompressSpec()
+    compress: CompressSpec = Field(
+        CompressSpec(), description="How `potstill compress` squeezes the run's models."
+    )
     speed: Literal["auto", "exact"] = Field(
         "auto",
         description="auto: the fastest way of computing whose answers stay within `bounds`. "

@@ -26,7 +26,7 @@ from potstill.report.folder import RunFolder, Stage
 from potstill.report.quality_charts import cost_chart, curve_chart, seed_chart
 from potstill.report.records import ROLES, Json, Latency, ModelResult, Results, Verdict
 from potstill.report.rules import rules_of
-from potstill.report.squeezed import squeezed_of
+from potstill.report.squeezed import LAYER_COLUMNS, squeezed_of
 from potstill.report.year import Assumptions, year_table
 
 DONE = ("done", "finished")  # states of a stage that needs no more work
@@ -74,6 +74,7 @@ def render_page(run: RunFolder, *, year: Assumptions | None = None) -> str:
             class_columns=COLUMNS,
             rules=rules_of(results),
             squeezed=squeezed_of(run.compressed),
+            layer_columns=LAYER_COLUMNS,
             disagreements=find_disagreements(run, answers) if answers else None,
             gallery=find_boxes(run),
             facts=facts_of(run),

@@ -1,8 +1,8 @@
 """`compress.json` as it is shown: all ways to one size, with and without the teacher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from potstill.errors import StorageError
 from potstill.report import wording
@@ -10,6 +10,7 @@ from potstill.report import wording
 Tree = Mapping[str, object]
 _HEAD = ("Way", "Teacher", "Bytes", "Smaller", "p50", "Faster")
 _MORE = ("Kept", "Epochs")
+LAYER_COLUMNS = ("Layer", "Alone in 8 bits", "All but it", "Best kept in")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,14 @@ class Squeezed:
         columns: of the table.
         rows: references first, then ways.
         notes: what the teacher is worth in each way, what is best, what was left out.
+        layers: what each costs in 8 bits: name, alone, spared, which stays in float32.
     """
 
     intro: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    layers: tuple[tuple[str, ...], ...] = ()
 
 
 def squeezed_of(record: Tree | None) -> Squeezed | None:
@@ -42,10 +45,12 @@ def squeezed_of(record: Tree | None) -> Squeezed | None:
         head, *body = _rows(record, primary)
         return Squeezed(
             intro=f"Target: {cast('int', record['target_bytes']):,} bytes. "
-            f"{wording.metric_name(primary)} on the test data, mean over seeds {record['seeds']}.",
+            f"{wording.metric_name(primary)} on the test data, mean over seeds "
+            f"{', '.join(map(str, cast('Sequence[int]', record['seeds'])))}.",
             columns=tuple(head),
             rows=tuple(tuple(row) for row in body),
             notes=tuple(_notes(record)),
+            layers=tuple(_layers(record)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
@@ -81,6 +86,22 @@ def _notes(record: Tree) -> list[str]:
         why = left["why"] or f"at least {cast('int', nearest):,} bytes"
         found.append(f"left out: {left['way']} ({why})")
     return found
+
+
+def _layers(record: Tree) -> Iterator[tuple[str, ...]]:
+    """The layers of the best quantised way, those that hurt most first."""
+    known = cast("Tree | None", record.get("sensitivity"))
+    if known is None:
+        return
+    table = cast("Mapping[str, Any]", known["table"])
+    whole, rounded = table["whole"]["metric"], table["rounded"]["metric"]
+    for each in sorted(table["layers"], key=lambda one: -one["alone"]["loss"]):
+        yield (
+            str(each["layer"]),
+            f"{each['alone']['metric'] - whole:+.4f}",
+            f"{each['without']['metric'] - rounded:+.4f}",
+            "float32" if each["layer"] in table["skip"] else "int8",
+        )
 
 
 def _cells(name: str, taught: str, figures: Tree, primary: str) -> list[str]:

@@ -154,9 +154,10 @@ def labels_alone(shop: Workshop) -> Objective:
     return objective_of(shop.experiment.task.default_objective())
 
 
-def shortened(learning: Learning, epochs: int) -> Learning:
-    """The run's own way of training, for so many epochs."""
-    settings = replace(learning.settings, epochs=epochs, patience=None)
+def shortened(learning: Learning, epochs: int, rate: float = 1.0) -> Learning:
+    """The run's own way of training, for so many epochs, at so many times its learning rate."""
+    own = learning.settings
+    settings = replace(own, epochs=epochs, lr=own.lr * rate, patience=None)
     return replace(learning, settings=settings, curriculum=None)
 
 

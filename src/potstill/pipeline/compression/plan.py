@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from potstill.compress.pruning import narrowest, prune_to
 from potstill.compress.weight import Precision, bytes_of
 from potstill.errors import ModelError, RecipeError
+from potstill.models.pruned import sizes_of
 from potstill.pipeline.compression.bench import Bench, Start
 from potstill.pipeline.compression.files import overhead
 from potstill.pipeline.compression.options import Compression, Way
@@ -97,18 +98,48 @@ def narrowed(
     )
 
 
-_Over = Mapping[tuple[str, Precision], int]
+_Over = Mapping[str, int]
+_WHOLE = "whole"
 
 
 def _overheads(shop: Workshop, bench: Bench) -> _Over:
-    """By `student` or `teacher`, what files take beside their weights."""
+    """What files take beside their weights, by start and precision: a stage.
+
+    Of the narrowest model, where there is one: what exporters fold away then hardly counts.
+    """
     first = bench.students["distilled", bench.seeds[0]]
     starts = {"student": first, **({} if bench.teacher is None else {"teacher": bench.teacher})}
-    return {
-        (name, precision): overhead(shop, start.module, precision, rows=bench.options.rows)
-        for name, start in starts.items()
-        for precision in Precision
-    }
+    options = bench.options
+    needed = {_beside(way) for way in options.ways}
+    if options.to is None:
+        needed.add(f"{'student' if options.ratio is None else 'teacher'} {Precision.FLOAT32}")
+    shapes = [str(sizes_of(start.module)) for start in starts.values()]
+    found = shop.run(
+        "sizes",
+        depends_on=shop.key(*shapes, options.round_to, sorted(needed)),
+        files=(),
+        work=lambda: {name: _measured(shop, bench, starts, name) for name in sorted(needed)},
+    )
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _beside(way: Way) -> str:
+    if way is Way.QUANTISE:
+        return f"teacher {Precision.INT8} {_WHOLE}"
+    return f"{'student' if way.distils else 'teacher'} {precision_of(way)}"
+
+
+def _measured(shop: Workshop, bench: Bench, starts: Mapping[str, Start], name: str) -> int | None:
+    who, precision, *whole = name.split()
+    if who not in starts:
+        return None
+    module = starts[who].module
+    if not whole:
+        try:
+            module = narrowest(module, _example(shop), round_to=bench.options.round_to)
+        except ModelError:  # which is said of the ways that prune
+            module = starts[who].module
+    return overhead(shop, module, Precision(precision), rows=bench.options.rows)
 
 
 def _target(bench: Bench, over: _Over) -> int:
@@ -117,23 +148,22 @@ def _target(bench: Bench, over: _Over) -> int:
         return options.to
     student = bench.students["distilled", bench.seeds[0]].module
     if options.ratio is None:
-        whole = bytes_of(student) + over["student", Precision.FLOAT32]
+        whole = bytes_of(student) + over[f"student {Precision.FLOAT32}"]
         return round(whole / USUAL_RATIO)
     if bench.teacher is None:
         raise RecipeError(
             "`ratio` is of the teacher's file, and this teacher is no single torch module; say a "
             "size with --to."
         )
-    whole = bytes_of(bench.teacher.module) + over["teacher", Precision.FLOAT32]
+    whole = bytes_of(bench.teacher.module) + over[f"teacher {Precision.FLOAT32}"]
     return round(whole / options.ratio)
 
 
 def _planned(shop: Workshop, bench: Bench, way: Way, over: _Over, target: int) -> Planned:
     precision = precision_of(way)
-    name = "student" if way.distils else "teacher"
     try:
         module = bench.start(way, bench.seeds[0], taught=True).module
-        beside = over[name, precision]
+        beside = over[_beside(way)]
         nearest = beside + bytes_of(module, precision)
         if nearest > target and way is not Way.QUANTISE:
             least = narrowest(module, _example(shop), round_to=bench.options.round_to)

@@ -27,6 +27,7 @@ class Made:
     test: Mapping[str, float]
     lost_by_rounding: float | None = None
     trained_for_int8: bool = False
+    kept_in_float: Sequence[str] = ()
 
 
 @final
@@ -134,6 +135,7 @@ def _way(
         "train_seconds": sum(one.seconds for one in row.made) / len(row.made),
         "lost_by_rounding": shipped.lost_by_rounding,
         "trained_for_int8": [one.seed for one in row.made if one.trained_for_int8],
+        "kept_in_float": {str(one.seed): list(one.kept_in_float) for one in row.made},
         "shipped_seed": shipped.seed,
         "files": {str(one.seed): one.file for one in row.made},
     }

@@ -12,8 +12,10 @@ from potstill.pipeline.compression.bench import Bench, Start, bench_of
 from potstill.pipeline.compression.files import MODEL, given, write_model
 from potstill.pipeline.compression.options import Compression
 from potstill.pipeline.compression.plan import Plan, announce, make_plan
-from potstill.pipeline.compression.quantising import asked, filed, tests_of
+from potstill.pipeline.compression.quantising import WORTH, filed
 from potstill.pipeline.compression.record import Made, Reference, Row, record_of
+from potstill.pipeline.compression.scoring import asked, tests_of
+from potstill.pipeline.compression.sparing import sensitivity_of
 from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
@@ -120,6 +122,7 @@ def _write(job: Job, piece: Piece, path: Path) -> Mapping[str, object]:
             test=tests_of(shop, asked(shop, path)),
             lost_by_rounding=done.lost,
             trained_for_int8=done.trained,
+            kept_in_float=list(done.kept),
         )
     )
 
@@ -135,7 +138,7 @@ def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[s
         files=(),
         work=lambda: dict(measure_onnx(files, given(shop, e.data.test, _TIMED), timing=timing)),
     )
-    about = {
+    about: dict[str, object] = {
         "name": e.name,
         "seeds": list(bench.seeds),
         "objective": repr(bench.objective),
@@ -143,6 +146,7 @@ def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[s
         "steps": bench.options.steps,
         "quantised": str(bench.options.quantised),
     }
+    about["sensitivity"] = _sensitivity(shop, bench, plan, rows)
     return record_of(
         plan,
         rows,
@@ -154,6 +158,29 @@ def _record(shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]) -> dict[s
     )
 
 
+def _sensitivity(
+    shop: Workshop, bench: Bench, plan: Plan, rows: list[Row]
+) -> Mapping[str, object] | None:
+    """What each layer of the best quantised way costs in 8 bits; `None` where none is quantised."""
+    higher = shop.experiment.task.higher_is_better
+    found = [row for row in rows if row.taught and row.planned.way.quantises]
+    if not found:
+        return None
+    best = max(found, key=lambda row: row.best(higher=higher).validation * (1 if higher else -1))
+    seed = best.best(higher=higher).seed
+    job = Job(shop=shop, bench=bench, plan=plan, planned=best.planned, seed=seed, taught=True)
+
+    def work() -> Mapping[str, object]:
+        value = best.best(higher=higher).validation
+        table = sensitivity_of(job, squeezed(job), bound=WORTH * abs(value))
+        return {} if table is None else {"table": table.to_json()}
+
+    known = shop.run(
+        "sensitivity", depends_on=shop.key(job.role, seed, plan.target), files=(), work=work
+    )
+    return {"way": str(job.way), "seed": seed, **known} if known else None
+
+
 def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dict[str, Path]]:
     """The teacher and the run's own students, as files in float32."""
     files: dict[str, Path] = {}
@@ -163,25 +190,29 @@ def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dic
         test = {name: [value] for name, value in said.items()}
         known["teacher"] = Reference(bytes=None, parameters=None, test=test)
     starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
-    for role in ("scratch", "distilled"):
+    for role in ("distilled", "scratch"):
         starts[role] = [bench.students[role, seed] for seed in bench.seeds]
     for role, each in starts.items():
-        paths = [shop.folder / "files" / role / f"{n}.onnx" for n in range(len(each))]
+        shape = role if role == "teacher" else "student"  # both students are of one size and speed
+        files[role] = shop.folder / "files" / f"{shape}.onnx"
         found = shop.run(
             f"file-{role}",
             depends_on=shop.key(role, *(module_digest(start.module) for start in each)),
-            files=paths,
-            work=functools.partial(_refer, shop, each, paths),
+            files=[files[role]],
+            work=functools.partial(_refer, shop, each, files[role], write=role != "scratch"),
         )
-        files[role], known[role] = paths[0], Reference(**found)  # type: ignore[arg-type]
+        known[role] = Reference(**found)  # type: ignore[arg-type]
     return known, files
 
 
-def _refer(shop: Workshop, starts: Sequence[Start], paths: Sequence[Path]) -> Mapping[str, object]:
+def _refer(
+    shop: Workshop, starts: Sequence[Start], path: Path, *, write: bool
+) -> Mapping[str, object]:
+    first = starts[0].module
+    if write:
+        write_model(shop, first, path, precision=Precision.FLOAT32, rows=1)
     values: dict[str, list[float]] = {}
-    for start, path in zip(starts, paths, strict=True):
-        write_model(shop, start.module, path, precision=Precision.FLOAT32, rows=1)
-        for metric, value in tests_of(shop, asked(shop, path)).items():
+    for start in starts:
+        for metric, value in tests_of(shop, start.module.to(shop.runtime.device)).items():
             values.setdefault(metric, []).append(value)
-    parameters = num_parameters(starts[0].module)
-    return asdict(Reference(bytes=file_bytes(paths[0]), parameters=parameters, test=values))
+    return asdict(Reference(bytes=file_bytes(path), parameters=num_parameters(first), test=values))

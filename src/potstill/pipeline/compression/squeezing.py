@@ -150,8 +150,19 @@ def made_of(module: nn.Module, config: ModelConfig | None, *, name: str) -> Made
     )
 
 
-def trained(job: Job, piece: Piece, made: MadeModel, epochs: int, part: str) -> Piece:
-    """The stage that trains a piece, with the teacher's answers or with labels alone."""
+def trained(
+    job: Job, piece: Piece, made: MadeModel, epochs: int, part: str, *, rate: float = 1.0
+) -> Piece:
+    """The stage that trains a piece, with the teacher's answers or with labels alone.
+
+    Args:
+        job: which.
+        piece: what was spent before.
+        made: what is trained.
+        epochs: how long.
+        part: the stage's name within the way.
+        rate: times the run's own learning rate.
+    """
     shop, bench = job.shop, job.bench
     e, source = shop.experiment, bench.source
     role = f"{job.role}-{part}"
@@ -161,7 +172,7 @@ def trained(job: Job, piece: Piece, made: MadeModel, epochs: int, part: str) -> 
             role=role,
             seed=job.seed,
             model=made,
-            learning=shortened(e.learning, epochs),
+            learning=shortened(e.learning, epochs, rate),
             samples=taught_samples(e.data) if job.taught else e.data.lessons,
             objective=bench.objective if job.taught else labels_alone(shop),
             teacher=source.teacher if job.taught else None,

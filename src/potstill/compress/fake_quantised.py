@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from potstill.compress import grids, pt2e
 from potstill.compress.pt2e import Kernels
 from potstill.compress.ranges import Ranges
+from potstill.compress.trainable import trainable_copy
 from potstill.errors import ModelError, RecipeError
 
 _RANGE_KEEPS = 0.01  # what an activation's range takes of a new batch
@@ -72,7 +73,7 @@ class FakeQuantised(nn.Module):
         self.how = how or Int8()
         rows = torch.cat([example, example])[: max(2, len(example))].detach()
         self.graph = pt2e.prepare(
-            deepcopy(model), rows, per_channel=self.how.per_channel, skip=self.how.skip
+            trainable_copy(model), rows, per_channel=self.how.per_channel, skip=self.how.skip
         )
         self._names = tuple(model.state_dict())
         self._layers = grids.layers(self.graph)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from potstill.compress.pt2e import quiet
+from potstill.compress.trainable import trainable_copy
 from potstill.errors import ModelError, RecipeError, need
 from potstill.models.config import Json, ModelConfig
 from potstill.models.language import PURPOSE as CAUSAL_LM
@@ -81,7 +82,7 @@ def fake_int4(model: nn.Module, how: Int4 | None = None) -> nn.Module:
             f"This {type(model).__name__} has no linear layer whose inputs come in groups of "
             f"{how.group}; give a smaller `group`."
         )
-    student = deepcopy(model)
+    student = trainable_copy(model)
     with quiet():
         qat = need("torchao.quantization.qat", extra="compress")
         _quantise(student, qat.QATConfig(base_config(how), step="prepare"), names)

@@ -1,6 +1,5 @@
 """Training for int8, with a teacher or without: one call around `Distiller`."""
 
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +98,7 @@ def calibrated(
         count: batches looked at.
     """
     batches = inputs_of(train, count=count)
-    student = FakeQuantised(deepcopy(model).cpu(), batches[0], how=how)
+    student = FakeQuantised(model, batches[0], how=how)
     student.calibrate(batches)
     return student.eval()
 

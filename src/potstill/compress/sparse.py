@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from potstill.compress.trainable import trainable_copy
 from potstill.errors import ModelError, RecipeError
 
 _STAGES = 100  # times at which masks may change
@@ -110,7 +111,7 @@ class Mask(nn.Module):
 
 
 def sparsified(model: nn.Module, how: Sparsity | None = None) -> nn.Module:
-    """Put masks on the linear and convolutional layers of a model, in place, and return it.
+    """A copy of a model with masks on its linear and convolutional layers.
 
     It is a student like any other then: `Distiller(sparsified(model), teacher, ...).fit(...)`
     removes the weights step by step and trains the others; layers keep their names.
@@ -120,6 +121,7 @@ def sparsified(model: nn.Module, how: Sparsity | None = None) -> nn.Module:
         ModelError: no layer can be made so.
     """
     how = how or Sparsity()
+    model = trainable_copy(model)
     chosen = [layer for name, layer in model.named_modules() if _fits(name, layer, how)]
     if not chosen:
         raise ModelError(

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def trainable_copy(model: nn.Module) -> nn.Module:
-    """A copy on the CPU; where nothing in the model trains (a teacher is frozen), all of it does."""
+    """A copy on the CPU; where nothing in the model trains, as in a teacher, all of it does."""
     copy = deepcopy(model).cpu()
     if not any(p.requires_grad for p in copy.parameters()):
         for parameter in copy.parameters():

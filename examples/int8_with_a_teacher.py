@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, TensorBatches, TrainSettings
-from potstill.compress.fake_quantised import Int8
-from potstill.compress.qat import calibrated, train_quantised
+from potstill.compress.fake_quantised import FakeQuantised, Int8
+from potstill.compress.qat import inputs_of, train_quantised
 from potstill.tasks import Classification
 
 OBJECTIVE = 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()
@@ -62,6 +62,14 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return 100 * float((said == y).float().mean())
 
 
+def prepared(like: FakeQuantised, model: nn.Module, train: TensorBatches) -> FakeQuantised:
+    """A student quantised after training; graphs of one shape are captured once."""
+    student = deepcopy(like)
+    student.restore(model.state_dict(), student.ranges())
+    student.calibrate(inputs_of(train, count=8))
+    return student
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("data")
@@ -69,45 +77,49 @@ def main() -> None:
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ask.add_argument("--epochs", type=int, default=8)
     ask.add_argument("--short", type=int, default=2, help="epochs in int8")
-    ask.add_argument("--per-channel", action="store_true")
     given = ask.parse_args()
     x, y, x_test, y_test = read(given.data, given.rows)
-    task, how = Classification(), Int8(per_channel=given.per_channel)
-    settings = TrainSettings(epochs=given.epochs, batch_size=128, lr=3e-3)
+    task = Classification()
+    settings = TrainSettings(epochs=given.epochs, batch_size=64, lr=3e-3)
     short = replace(settings, epochs=given.short, lr=5e-4)
+    channel = FakeQuantised(small(), x[:64])
+    tensor = FakeQuantised(small(), x[:64], how=Int8(per_channel=False))
 
     torch.manual_seed(0)
     teacher_net = large()
-    Distiller(teacher_net, settings=settings).fit(TensorBatches(x, y, batch_size=128))
+    Distiller(teacher_net, settings=settings).fit(TensorBatches(x, y, batch_size=64))
     teacher = ModuleTeacher(teacher_net.eval(), task)
     print(f"teacher {accuracy(teacher_net, x_test, y_test):.2f}", flush=True)
     lines = []
     for seed in given.seeds:
         began = time.monotonic()
         torch.manual_seed(seed)
-        train = TensorBatches(x, y, batch_size=128, seed=seed)
+        train = TensorBatches(x, y, batch_size=64, seed=seed)
         student = small()
         Distiller(student, teacher, objective=OBJECTIVE, settings=settings).fit(train, seed=seed)
-        itself = ModuleTeacher(deepcopy(student).eval(), task)
-        ways = {"float32": student, "int8 after training": calibrated(student, train, how=how)}
-        for name, source in (("teacher", teacher), ("itself", itself), ("labels", None)):
-            done = train_quantised(
-                student,
+        start = prepared(tensor, student, train)
+        ways = {
+            "float32": student,
+            "int8 after training, a scale a channel": prepared(channel, student, train),
+            "int8 after training, a scale a tensor": start,
+        }
+        for name, source in (("with the teacher", teacher), ("on labels", None)):
+            ways[f"the same, trained {name}"] = train_quantised(
+                deepcopy(start),
                 source,
                 train=train,
                 objective=None if source is None else OBJECTIVE,
                 settings=short,
-                how=how,
                 seed=seed,
-            )
-            ways[f"int8 trained, {name}"] = done.student
+            ).student
         figures = {name: accuracy(model, x_test, y_test) for name, model in ways.items()}
         lines.append(figures)
         shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
         print(f"seed {seed}: {shown} ({time.monotonic() - began:.0f} s)", flush=True)
     for name in lines[0]:
         values = np.array([line[name] for line in lines])
-        print(f"{name}: {values.mean():.2f} ± {values.std(ddof=1) if len(lines) > 1 else 0:.2f}")
+        spread = values.std(ddof=1) if len(lines) > 1 else 0.0
+        print(f"{name}: {values.mean():.2f} ± {spread:.2f}")
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ class TokenModel(Protocol):
 
 @runtime_checkable
 class Staged(Protocol):
-    """A student that changes as its training goes on: freezes ranges, removes weights."""
+    """A student, or a module in it, that changes as training goes on: removes weights, say."""
 
     def reach(self, share: float) -> None:
         """Told before each step which share of all steps is over, if it is known how many come.

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from potstill.compress import pt2e
+from potstill.compress import grids, pt2e
 from potstill.compress.pt2e import Kernels
 from potstill.compress.ranges import Ranges
+from potstill.compress.trainable import trainable_copy
 from potstill.errors import ModelError, RecipeError
 
 _RANGE_KEEPS = 0.01  # what an activation's range takes of a new batch
@@ -72,10 +73,10 @@ class FakeQuantised(nn.Module):
         self.how = how or Int8()
         rows = torch.cat([example, example])[: max(2, len(example))].detach()
         self.graph = pt2e.prepare(
-            deepcopy(model), rows, per_channel=self.how.per_channel, skip=self.how.skip
+            trainable_copy(model), rows, per_channel=self.how.per_channel, skip=self.how.skip
         )
         self._names = tuple(model.state_dict())
-        self._layers = pt2e.layers(self.graph)
+        self._layers = grids.layers(self.graph)
         if not self._layers:
             raise ModelError(
                 f"This {type(model).__name__} has no linear or convolutional layer to quantise; "
@@ -91,7 +92,7 @@ class FakeQuantised(nn.Module):
 
     @property
     def _grids(self) -> Mapping[str, nn.Module]:
-        return pt2e.grids(self.graph)
+        return grids.grids(self.graph)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -141,11 +142,11 @@ class FakeQuantised(nn.Module):
         for name in chosen or ():
             weight, around = self._layers[name]
             wanted |= {weight, *around}
-        grids = self._grids
-        for grid in grids.values():
+        made = self._grids
+        for grid in made.values():
             grid.enable_fake_quant(chosen is None)  # type: ignore[operator]
         for name in wanted:
-            grids[name].enable_fake_quant(True)  # type: ignore[operator]
+            made[name].enable_fake_quant(True)  # type: ignore[operator]
 
     def quantise_all_but(self, layers: Iterable[str]) -> None:
         """Round everything but some layers' weights, and values that pass between these alone.
@@ -161,11 +162,11 @@ class FakeQuantised(nn.Module):
         }
         unwanted = {g for n in kept for g in (self._layers[n][0], *self._layers[n][1])}
         self.quantise_only(None)
-        grids = self._grids
-        needed = {id(grids[name]) for name in wanted}
+        made = self._grids
+        needed = {id(made[name]) for name in wanted}
         for name in unwanted:
-            if id(grids[name]) not in needed:
-                grids[name].enable_fake_quant(False)  # type: ignore[operator]
+            if id(made[name]) not in needed:
+                made[name].enable_fake_quant(False)  # type: ignore[operator]
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights in float32, by the names of the model they came from."""

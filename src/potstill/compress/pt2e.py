@@ -12,25 +12,22 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from potstill.compress.folding import fold_norms, unsigned_activations, whole_biases
+from potstill.compress.grids import layer_of, own_means
+from potstill.compress.repairs import keep_norms
 from potstill.errors import ModelError, need
 
 _NORM = torch.ops.aten.batch_norm.default
-_POOL = torch.ops.aten.adaptive_avg_pool2d.default
 _DROPOUT = torch.ops.aten.dropout.default
-_ADD, _COUNT = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
-_NORM_TRAINS, _NORM_MOMENTUM, _NORM_EPS = 5, 6, 7  # places among the operator's arguments
-_DROPOUT_TRAINS = 2
+_NORM_TRAINS, _DROPOUT_TRAINS = 5, 2  # places among the operators' arguments
 _SMALLEST = 2.0**-20  # scale; the quantiser's own 2**-12 is too coarse for folded weights
-_WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d"})
 
 
 @contextmanager
@@ -72,8 +69,8 @@ def prepare(
         steps = need("torchao.quantization.pt2e.quantize_pt2e", extra="compress")
         quantiser = _quantiser(per_channel, skip)
         graph: GraphModule = steps.prepare_qat_pt2e(_captured(model, example), quantiser)
-    _keep_norms(graph, model)
-    _own_means(graph)
+    keep_norms(graph, model)
+    own_means(graph)
     return graph
 
 
@@ -115,32 +112,6 @@ def set_mode(graph: GraphModule, *, norms: bool, dropout: bool) -> None:
         graph.recompile()
 
 
-def grids(graph: GraphModule) -> dict[str, nn.Module]:
-    """All grids of a prepared graph by the name of their node."""
-    found = need("torchao.quantization.pt2e", extra="compress")
-    return {
-        str(node.target): part
-        for node in graph.graph.nodes
-        if node.op == "call_module"
-        and isinstance(part := graph.get_submodule(str(node.target)), found.FakeQuantizeBase)
-    }
-
-
-def layers(graph: GraphModule) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Of each layer with a quantised weight: the grid of its weight, those of its activations.
-
-    Activations are what goes in and what comes out (behind its batch norm and activation).
-    """
-    known = grids(graph)
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for node in graph.graph.nodes:
-        if _kind(node) in _WEIGHTED and (weight := _grid(node.args[1], known)) is not None:
-            name = _layer(node)
-            around = [_grid(node.args[0], known), *_after(node, known)]
-            found[name] = (weight, tuple(g for g in around if g is not None))
-    return found
-
-
 def _quantiser(per_channel: bool, skip: Sequence[str]) -> object:
     module = need("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", extra="compress")
     config = module.get_symmetric_quantization_config(is_qat=True, is_per_channel=per_channel)
@@ -155,7 +126,7 @@ def _quantiser(per_channel: bool, skip: Sequence[str]) -> object:
     )
     quantiser = module.XNNPACKQuantizer().set_global(config)
     if skip:
-        quantiser.set_filter_function(lambda node: not _is_below(_layer(node), skip))
+        quantiser.set_filter_function(lambda node: not _is_below(layer_of(node), skip))
     return quantiser
 
 
@@ -191,79 +162,5 @@ def _captured(model: nn.Module, example: Tensor) -> GraphModule:
     return graph
 
 
-def _keep_norms(graph: GraphModule, model: nn.Module) -> None:
-    """Give batch norms their own ε and momentum back: torchao writes its defaults instead.
-
-    They no longer count batches, which is for those without momentum, and would be done in
-    evaluation too.
-    """
-    for node in list(graph.graph.nodes):
-        if node.target is _COUNT and str(node.args[0]).endswith("num_batches_tracked"):
-            graph.graph.erase_node(node)
-            continue
-        if node.target is _NORM:
-            norm = _norm_of(node.args[3], model)
-            node.update_arg(_NORM_MOMENTUM, norm.momentum)
-            node.update_arg(_NORM_EPS, norm.eps)
-        elif node.target is _ADD and _is_variance(node.args[0]):
-            node.update_arg(1, _norm_of(node.args[0], model).eps)
-    graph.recompile()
-
-
-def _own_means(graph: GraphModule) -> None:
-    """Give what comes out of an average over places a grid of its own.
-
-    The quantiser lets it share the grid of what goes in, whose values are many times as large.
-    """
-    known = grids(graph)
-    for node in [n for n in graph.graph.nodes if n.target is _POOL]:
-        into, own = _grid(node.args[0], known), None
-        for name in _after(node, known, through=True):
-            if into is not None and known[name] is known[into]:
-                own = own or deepcopy(known[into])
-                graph.set_submodule(name, own)
-
-
-def _norm_of(buffer: Node, model: nn.Module) -> nn.BatchNorm2d:
-    norm = model.get_submodule(str(buffer.target).rpartition(".")[0])
-    if getattr(norm, "momentum", None) is None:
-        raise ModelError(
-            "A batch norm of the model averages over all batches (`momentum=None`), which has no "
-            "8-bit form; give it a momentum."
-        )
-    return norm  # type: ignore[return-value]
-
-
-def _is_variance(node: object) -> bool:
-    return (
-        isinstance(node, Node)
-        and node.op == "get_attr"
-        and str(node.target).endswith(".running_var")
-    )
-
-
-def _kind(node: Node) -> str:
-    return str(node.target).partition(".")[2].partition(".")[0]
-
-
-def _layer(node: Node) -> str:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) if stack else ""
-
-
 def _is_below(layer: str, above: Sequence[str]) -> bool:
     return any(layer == one or layer.startswith(f"{one}.") for one in above)
-
-
-def _grid(node: object, known: dict[str, nn.Module]) -> str | None:
-    is_grid = isinstance(node, Node) and str(node.target) in known
-    return str(node.target) if isinstance(node, Node) and is_grid else None
-
-
-def _after(node: Node, known: dict[str, nn.Module], *, through: bool = False) -> Iterator[str]:
-    """The first grids behind a node; all up to the next layer with `through`."""
-    for user in node.users:
-        if (name := _grid(user, known)) is not None:
-            yield name
-        if (name is None or through) and _kind(user) not in _WEIGHTED:
-            yield from _after(user, known, through=through)

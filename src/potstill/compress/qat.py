@@ -57,7 +57,8 @@ def train_quantised(
     labels. With a `folder` it goes on after a kill as every training does.
 
     Args:
-        model: trained; takes one tensor.
+        model: trained; takes one tensor; not changed. Or a `FakeQuantised` student, with its
+            ranges, which is trained in place.
         teacher: what it learns from besides the data.
         train: what to learn on.
         validation: what to select on.
@@ -65,7 +66,7 @@ def train_quantised(
             left out.
         task: how models are called; classification if left out.
         settings: a tenth of the usual epochs and rate are a good start.
-        how: see `Int8`.
+        how: see `Int8`; of no use to a student that is prepared already.
         runtime: device, precision, processes.
         seed: of what draws from torch's random state.
         role: the name under which figures are logged.
@@ -77,9 +78,7 @@ def train_quantised(
         ModelError: the model cannot be captured or has nothing to quantise.
         HandshakeError: terms, teacher, student and data do not match.
     """
-    first = inputs_of(train, count=CALIBRATION_BATCHES)
-    student = FakeQuantised(model.cpu(), first[0], how=how)
-    student.calibrate(first)
+    student = model if isinstance(model, FakeQuantised) else calibrated(model, train, how=how)
     distiller = Distiller(
         student, teacher, objective=objective, task=task, settings=settings, runtime=runtime
     )
@@ -99,7 +98,7 @@ def calibrated(
         count: batches looked at.
     """
     batches = inputs_of(train, count=count)
-    student = FakeQuantised(model.cpu(), batches[0], how=how)
+    student = FakeQuantised(model, batches[0], how=how)
     student.calibrate(batches)
     return student.eval()
 

@@ -151,6 +151,7 @@ class Distiller:
         needs = self.objective.needs()
         self._layers, self._draws = needs.teacher_layers, needs.chance
         self.shared = shared_encoder(self.student, self.teacher)
+        self._staged = [part for part in self.student.modules() if isinstance(part, Staged)]
         if self.settings.ema is not None:
             self.ema = MovingAverage(self.student, decay=self.settings.ema)
         return agreement
@@ -200,8 +201,9 @@ class Distiller:
         """
         if self._lesson is None:
             self.prepare(batch)
-        if isinstance(self.student, Staged) and self._total_steps:
-            self.student.reach(self._share)
+        if self._total_steps:
+            for part in self._staged:
+                part.reach(self._share)
         batch = self._rolled_out(batch)
         self._set_rate()
         self.optimizer.zero_grad()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from potstill import KD, Distiller, ModuleTeacher, TensorBatches, TrainSettings
+from potstill import KD, Distiller, ModuleTeacher, TrainSettings
 from potstill.compress.fake_quantised import FakeQuantised, Int8
 from potstill.compress.qat import train_quantised
 from potstill.compress.quantised_files import load_quantised, save_quantised
@@ -20,57 +20,12 @@ from potstill.export.onnx import export_onnx
 from potstill.models import ModelConfig, create_model, load_model
 from potstill.tasks import Classification
 
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
-        self.norm = nn.BatchNorm2d(8, eps=1e-2, momentum=0.3)
-        self.point = nn.Conv2d(8, 8, 1)
-        self.drop = nn.Dropout(0.2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.drop(self.point(torch.relu(self.norm(self.depthwise(x))))))
-
-
-def small_net() -> nn.Sequential:
-    torch.manual_seed(3)
-    stem = nn.Conv2d(3, 8, 3, padding=1)
-    net = nn.Sequential(
-        stem,
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        Block(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 5),
-    )
-    with torch.no_grad():  # statistics that are not those of a fresh model
-        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
-            norm.running_mean.normal_()
-            norm.running_var.uniform_(0.05, 0.3)
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.normal_()
-    return net
-
-
-INPUTS = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-LABELS = torch.randint(5, (96,), generator=torch.Generator().manual_seed(1))
-SHORT = TrainSettings(epochs=2, batch_size=32, lr=1e-2)
-
-
-def batches(*, shuffle: bool = True) -> TensorBatches:
-    return TensorBatches(INPUTS, LABELS, batch_size=32, shuffle=shuffle)
-
-
-@pytest.fixture(scope="module")
-def prepared() -> FakeQuantised:
-    return FakeQuantised(small_net(), INPUTS)
+from .quantised_nets import INPUTS, SHORT, batches, prepared, small_net
 
 
 @pytest.fixture
-def quantised(prepared: FakeQuantised) -> FakeQuantised:
-    return deepcopy(prepared)
+def quantised() -> FakeQuantised:
+    return deepcopy(prepared())
 
 
 def test_nothing_rounded_is_the_model_also_in_training(quantised: FakeQuantised) -> None:
@@ -206,7 +161,13 @@ def test_bad_settings_and_models_are_refused() -> None:
 
 
 def test_a_student_learns_from_its_teacher_and_is_rebuilt_from_files(tmp_path: Path) -> None:
-    config = ModelConfig(source="builtin", name="cnn", input_shape=(3, 8, 8), num_outputs=5)
+    config = ModelConfig(
+        source="builtin",
+        name="cnn",
+        options={"width": 4, "depth": 2},
+        input_shape=(3, 8, 8),
+        num_outputs=5,
+    )
     model = create_model(config)
     Distiller(model, settings=TrainSettings(epochs=10, batch_size=32)).fit(batches())
     model.eval()

@@ -32,7 +32,7 @@ def deployment(folder: Path) -> Names:
     import potstill
 
     short = ["teacher.train.epochs=1", "distill.epochs=1", "seeds=1", "speed=exact", "store=off"]
-    small = ["teacher.model.width=4", "measure={energy: false, seconds: 0.05}"]
+    small = ["export=[]", "teacher.model.width=4", "measure={energy: false, seconds: 0.05}"]
     potstill.run("digits", overrides=[*short, *small], out=folder / "runs/digits")
     return {}
 
@@ -120,7 +120,7 @@ def speech(folder: Path) -> Names:
     from potstill.export.streaming import export_streaming, initial_state
     from potstill.models import ModelConfig, create_model
 
-    archive(folder / "fsdd.npz")
+    archive(folder / "fsdd.npz", each=6)
     options = {"sampling_rate": 8000, "widths": [4, 4]}
     hears = ModelConfig(
         source="builtin", name="tc_resnet", options=options, input_shape=(1, 8000), num_outputs=3

@@ -9,7 +9,7 @@ import typer
 
 from potstill.cli.init import TEMPLATE
 from potstill.cli.main import app
-from potstill.recipe import load
+from potstill.recipe import load, shipped
 
 from .written import NAMES, ROOT, blocks, commands
 
@@ -38,8 +38,9 @@ def check(words: list[str]) -> None:
         return
     command = POTSTILL.commands[words[0]]
     given = command.make_context(words[0], words[1:], parent=typer.Context(POTSTILL)).params
-    if isinstance(recipe := given.get("recipe"), str):
-        load(present(recipe), given.get("overrides") or [])
+    named = given.get("recipe") or given.get("run")
+    if isinstance(named, str) and (named in shipped() or "recipe" in given):
+        load(present(named), given.get("overrides") or [])
 
 
 def present(recipe: str) -> str:

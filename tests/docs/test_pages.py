@@ -2,13 +2,14 @@
 
 import copy
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from potstill import TrainSettings, api
+from potstill.pipeline.experiment import Measuring
 
 from .given import given
 from .written import NAMES, PAGES, ROOT, blocks
@@ -18,16 +19,23 @@ _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 
 @pytest.fixture
 def short(tmp_path, monkeypatch) -> Path:
-    """In a folder of its own; where a page leaves it open, one epoch and one seed; no meter."""
+    """In a folder of its own; what a page leaves open is short: epochs, seeds, measuring."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(TrainSettings.__init__.__kwdefaults__, "epochs", 1)
-    monkeypatch.setitem(sys.modules, "codecarbon", None)
-    monkeypatch.setitem(api.distill.__kwdefaults__, "seeds", 1)
+    monkeypatch.setitem(defaults(TrainSettings.__init__), "epochs", 1)
+    monkeypatch.setitem(defaults(api.distill), "seeds", 1)
+    monkeypatch.setitem(defaults(Measuring.__init__), "seconds", 0.05)
+    monkeypatch.setitem(defaults(Measuring.__init__), "energy", False)
     return tmp_path
 
 
+def defaults(function: Callable[..., object]) -> dict[str, object]:
+    """Of its keyword-only arguments."""
+    return function.__kwdefaults__
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(executorch|torchao)\..*")  # on import
+@pytest.mark.filterwarnings("ignore:(open|read)_text is deprecated")  # executorch, on import
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(executorch|torchao)\..*")
 @pytest.mark.parametrize("page", [name for name in NAMES if blocks(name, "python")])
 def test_the_blocks_of_a_page_run_one_after_the_other(page: str, short: Path) -> None:
     names = {"__name__": "page", **given(page, short)}

@@ -1,6 +1,8 @@
 """Programs of torch: `.pt2` files of torch.export, `.pte` files of ExecuTorch with XNNPACK."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,7 +78,7 @@ def export_executorch(
         )
     program = _traced(model, sample_input, normalise, texts=texts, most_rows=MOST_ROWS)
     try:
-        with quietly(), torch.no_grad():  # with gradients torch would hold on to small batches
+        with _any_batch():
             made = exir.to_edge_transform_and_lower(
                 program, partitioner=[xnnpack.XnnpackPartitioner()]
             ).to_executorch()
@@ -102,8 +104,20 @@ def _traced(
     if texts:
         sizes[1] = Dim.DYNAMIC if most_rows is None else Dim("length", min=2, max=rows.shape[-1])
     shapes = tuple(sizes for _ in given)
-    with evaluating(shipped), torch.no_grad(), quietly():
+    with evaluating(shipped), _any_batch():
         return captured(shipped, given, (shapes,) if texts else shapes)
+
+
+@contextmanager
+def _any_batch() -> Iterator[None]:
+    """Silence, and nothing by which torch would choose kernels by the number of rows.
+
+    Gradients, oneDNN and NNPACK are off: their choices become limits of the graph (a convolution
+    of fewer than 16 rows).
+    """
+    nnpack, mkldnn = torch.backends.nnpack, torch.backends.mkldnn
+    with quietly(), torch.no_grad(), mkldnn.flags(enabled=False), nnpack.flags(enabled=False):
+        yield
 
 
 def _save(program: ExportedProgram, path: Path) -> None:

@@ -115,7 +115,7 @@ def test_texts_are_answered(stranger: Path, tmp_path: Path) -> None:
         PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
     )
     texts = ["the film great", "awful film", "fine", "the poor poor film"] * 8
-    planes = torch.from_numpy(tokens.planes(texts, max_length=6)[0]).long()
+    planes = torch.from_numpy(tokens.planes(texts, None, max_length=6)[0]).long()
     labels = torch.tensor([0, 1, 0, 1] * 8)
     part = Samples(planes, torch.arange(len(planes)), labels)
     data = DataSet(

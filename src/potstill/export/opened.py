@@ -1,8 +1,11 @@
 """Artefacts opened in the runtime they are for, all called alike."""
 
+import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -98,8 +101,9 @@ def _executorch(path: Path) -> Opened:
     with quietly():
         runtime = need("executorch.runtime", extra="executorch")
     try:
-        program = runtime.Runtime.get().load_program(str(path))
-        method = program.load_method("forward")
+        with _native_silence():
+            program = runtime.Runtime.get().load_program(str(path))
+            method = program.load_method("forward")
     except Exception as error:  # its runtime has no root of exceptions
         raise ExportError(
             f"ExecuTorch cannot load {path} ({_line(error)}); export it again."
@@ -110,6 +114,20 @@ def _executorch(path: Path) -> Opened:
         return cast("Answers", said[0].numpy().copy())
 
     return Opened(answer=answer, engine="executorch", version=version("executorch"))
+
+
+@contextmanager
+def _native_silence() -> Iterator[None]:
+    """Nothing that native code writes to the error stream: notes about the processor."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _program(path: Path) -> Opened:

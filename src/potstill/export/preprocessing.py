@@ -96,7 +96,7 @@ def _input(data: DataSet) -> dict[str, object]:
     given: dict[str, object] = {
         "names": [INPUT],
         "dtype": "float32",
-        "shape": ["batch", *data.input_shape],
+        "shape": ["batch", "length"] if data.normalise.masked else ["batch", *data.input_shape],
     }
     if data.kind in _LAYOUTS:
         given["layout"] = _LAYOUTS[data.kind]

@@ -125,7 +125,7 @@ def pack(
         except (ExportError, MissingExtra) as error:
             refused.append(refusal(form, student.role, error))
     mine = [*(a for a in kept if a["role"] == student.role), *made]
-    if chosen := chosen_artefact(mine):
+    if (chosen := chosen_artefact(mine)) and student.task.kind in WHOLE_KINDS:
         labelled = student.data.classes is not None
         write_text(folder / EXAMPLE, example_code(chosen, told, labelled=labelled))
         beside.append(folder / EXAMPLE)

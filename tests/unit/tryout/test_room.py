@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,24 @@ def test_roles_that_were_not_exported_are_asked_for(tmp_path: Path) -> None:
 
     assert wanted == [["teacher"]]
     assert [each.name for each in room.answerers] == ["distilled", "scratch"]
+
+
+def test_programs_of_a_runtime_that_is_not_installed_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path)
+    (folder / "export" / "distilled.pte").write_bytes(b"a program")
+    monkeypatch.setitem(sys.modules, "executorch.runtime", None)
+
+    assert [each.engine for each in Room(folder).answerers] == ["onnxruntime"] * 3
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / "export" / "distilled.onnx").write_bytes(b"no model")
+
+    with pytest.raises(ExportError, match=r"distilled\.onnx"):
+        Room(folder)
 
 
 def test_folders_that_cannot_be_tried_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
-from tests.unit.tryout.tiny import write_run
+from tests.unit.tryout.tiny import write_run, write_text_run
 
 from potstill.tryout.room import Room
 from potstill.tryout.server import TryServer
@@ -43,6 +43,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TryServer]]:
     root = tmp_path_factory.mktemp("tried")
     made = {kind: TryServer(Room(write_run(root / kind, kind=kind))) for kind in KINDS}
+    made["text"] = TryServer(Room(write_text_run(root / "text")))
     threads = [threading.Thread(target=server.serve) for server in made.values()]
     for thread in threads:
         thread.start()
@@ -171,6 +172,19 @@ def test_a_row_is_filled_in_and_asked_with_the_keyboard(opener) -> None:
     opened.page.keyboard.press("Enter")
 
     assert opened.answered() == ["high"] * 3
+
+
+def test_a_text_is_typed_and_asked_with_the_keyboard(opener) -> None:
+    opened = opener("text")
+
+    opened.page.get_by_label("Text", exact=True).fill("the film was great")
+    opened.page.keyboard.press("Control+Enter")
+
+    assert opened.answered() == ["good", "good"]
+    opened.page.get_by_label("Text", exact=True).fill("awful music")
+    opened.page.get_by_role("button", name="Ask").click()
+    assert opened.answered(2) == ["bad", "bad"]
+    assert opened.complaints == []
 
 
 def test_numbers_of_a_signal_are_asked(opener) -> None:

@@ -70,8 +70,6 @@ def measure(
     """Measure latency, throughput, start-up, memory and energy of models, taken in turns."""
     from potstill.measure.device import Measuring, measure_models
     from potstill.measure.profile import DeviceProfile, beside
-    from potstill.measure.record import keep
-    from potstill.report import write_report
 
     asked = Measuring(
         batches=_numbers(batch, "--batch"),
@@ -94,10 +92,7 @@ def measure(
     compared = [row for other in others for row in beside(here, other)]
     if save_profile is not None:
         here.save(save_profile)
-    for run in models:
-        if (run / "results.json").is_file():
-            keep(run, here, others)
-            write_report(run)
+    _tell([run for run in models if (run / "results.json").is_file()], here, others)
     if as_json:
         typer.echo(json.dumps({**here.to_json(), "compared": compared}))
         return
@@ -105,6 +100,18 @@ def measure(
         _show(profile)
     if compared:
         show_table(_side_by_side(compared))
+
+
+def _tell(runs: "Sequence[Path]", here: "DeviceProfile", others: "Sequence[DeviceProfile]") -> None:
+    """Keep the figures in the folders of the runs, and write their reports again."""
+    if not runs:  # a board that measures files needs nothing that reports are made with
+        return
+    from potstill.measure.record import keep
+    from potstill.report import write_report
+
+    for run in runs:
+        keep(run, here, others)
+        write_report(run)
 
 
 def _side_by_side(compared: "Sequence[Beside]") -> list[list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import ExportError
+from potstill.errors import ExportError, MissingExtra
 from potstill.measure.artefacts import ROLES, as_given, find_artefacts
 from potstill.measure.quality import probabilities
 from potstill.measure.runners import EXECUTORCH, ONNX, open_runner
@@ -63,7 +63,13 @@ class Answer:
 
 
 def open_answerers(folder: Path) -> list[Answerer]:
-    """The exported models of a run, teacher first; none if nothing was exported."""
+    """The exported models of a run, teacher first; none if nothing was exported.
+
+    Programs of ExecuTorch are left out where it is not installed.
+
+    Raises:
+        ExportError: a file is broken.
+    """
     try:
         found = find_artefacts([folder], [ONNX, EXECUTORCH])
     except ExportError:
@@ -71,7 +77,10 @@ def open_answerers(folder: Path) -> list[Answerer]:
     several = {each.name for each in found if each.runtime == ONNX}
     made = []
     for each in found:
-        runner = open_runner(each.path, each.runtime)
+        try:
+            runner = open_runner(each.path, each.runtime)
+        except MissingExtra:
+            continue
         name = each.name if each.runtime == ONNX or each.name not in several else f"{each.name}-pte"
         made.append(Answerer(name=name, call=_first(runner.call), engine=runner.engine))
     return in_order(made)

@@ -2,16 +2,20 @@
 
 import base64
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from potstill.data.table_form import TableColumn, TableForm
 from potstill.errors import DataError, ExportError, StorageError
+from potstill.tryout.answering import Answerer
+from potstill.tryout.page import fields_of
 from potstill.tryout.room import Room
 
-from .tiny import write_run
+from .tiny import write_run, write_text_run
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,69 @@ def test_a_row_is_taken_by_the_names_of_its_features(rooms: dict[str, Room]) -> 
     assert said(rooms["table"].ask({"kind": "row", "values": values})) == ["high"] * 3
 
 
+def test_a_text_is_read_with_the_tokenizer_of_the_run(tmp_path: Path) -> None:
+    room = Room(write_text_run(tmp_path))
+
+    found = room.ask({"kind": "text", "texts": ["very fine music"]})
+
+    assert said(found) == ["good", "good"]
+    assert found["picture"]["text"] == "very fine music"
+    assert said(room.ask({"kind": "text", "texts": ["a grim story"]})) == ["bad", "bad"]
+    assert said(room.ask({"kind": "sample", "number": 0})) == ["good", "good"]
+    # of six tokens two are the frame: what comes after the fourth word is not read
+    long = room.ask({"kind": "text", "texts": ["a story with fine awful dull"]})
+    assert said(long) == ["good", "good"]
+    assert "cut to 6 tokens" in long["picture"]["text"]
+    with pytest.raises(DataError, match="empty"):
+        room.ask({"kind": "text", "texts": [" "]})
+    with pytest.raises(DataError, match="take 1 texts"):
+        room.ask({"kind": "text", "texts": ["a", "b"]})
+
+
+def test_letters_are_read_from_frames(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, kind="audio", target_kind="transcript")
+    for file in (folder / "export").iterdir():
+        file.unlink()
+    waves = np.zeros((2, 2, 400), dtype=np.int16)
+    waves[:, 0], waves[0, 1, :300], waves[1, 1] = 7, 1, 1
+    np.savez(folder / "samples.npz", ids=np.arange(2), inputs=waves)
+    np.savez(folder / "predictions.npz", ids=np.arange(2), labels=np.array([[1, 2, -100]] * 2))
+    heard: list[tuple[int, ...]] = []
+
+    def frames(rows: np.ndarray) -> np.ndarray:
+        heard.append(rows.shape)
+        # blank, middle twice, blank, middle, high: repeats once, unless a blank stands between
+        return np.eye(3, dtype=np.float32)[[0, 1, 1, 0, 1, 2]][None]
+
+    teacher = Answerer(name="teacher", call=frames, engine="test")
+    room = Room(folder, more=lambda roles: [teacher])
+    found = room.ask({"kind": "sample", "number": 0})
+
+    assert said(found) == ["middlemiddlehigh"]
+    assert found["truth"] == "middlehigh"
+    assert heard[-1] == (1, 300)  # without what pads it
+
+
+def test_a_row_of_columns_is_coded_as_in_training(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, kind="table")
+    columns = (
+        TableColumn(name="age", flagged=True, fill=0.5),
+        TableColumn(name="group", categories=("a", "b")),
+    )
+    TableForm(columns).save(folder / "export" / "columns.json")
+    room = Room(folder)
+
+    fields = fields_of(room.subject, row=2)  # all four numbers are 1
+    found = room.ask({"kind": "row", "values": {"age": None, "group": "b"}})
+
+    assert [(f.name, f.value, f.choices) for f in fields] == [
+        ("age", "", ()),
+        ("group", "a", ("a", "b")),
+    ]
+    # (0.5 + 1 + 0 + 1) / 4 is nearest to the middle
+    assert said(found) == ["middle"] * 3
+
+
 @pytest.mark.parametrize(
     ("kind", "question", "sentence"),
     [
@@ -134,6 +201,24 @@ def test_roles_that_were_not_exported_are_asked_for(tmp_path: Path) -> None:
 
     assert wanted == [["teacher"]]
     assert [each.name for each in room.answerers] == ["distilled", "scratch"]
+
+
+def test_programs_of_a_runtime_that_is_not_installed_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path)
+    (folder / "export" / "distilled.pte").write_bytes(b"a program")
+    monkeypatch.setitem(sys.modules, "executorch.runtime", None)
+
+    assert [each.engine for each in Room(folder).answerers] == ["onnxruntime"] * 3
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / "export" / "distilled.onnx").write_bytes(b"no model")
+
+    with pytest.raises(ExportError, match=r"distilled\.onnx"):
+        Room(folder)
 
 
 def test_folders_that_cannot_be_tried_are_refused(tmp_path: Path) -> None:

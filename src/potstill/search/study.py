@@ -7,6 +7,7 @@ attributes of its trials, so that any Optuna dashboard shows it too.
 """
 
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -81,14 +82,15 @@ class Study:
                     self._study.set_user_attr(_KEY, key)
             except Exception as error:  # of any database driver
                 raise StorageError(
-                    f"The study `{name}` cannot be opened in {storage} "
-                    f"({' '.join(str(error).split())[:200]}); give --storage an Optuna storage "
-                    "URL, such as sqlite:///study.db or postgresql://user@host/name."
+                    f"The study `{name}` cannot be opened in {_public(storage)} "
+                    f"({_public(' '.join(str(error).split())[:200])}); give --storage an Optuna "
+                    "storage URL, such as sqlite:///study.db or postgresql://user@host/name."
                 ) from error
         if known not in (None, key):
             raise StorageError(
-                f"The study `{name}` in {storage} is of another search (recipe, target, runtime or "
-                "space differ). Give this one another folder with --out, or delete the study."
+                f"The study `{name}` in {_public(storage)} is of another search (recipe, target, "
+                "runtime, epochs or space differ). Give this one another folder with --out, or "
+                "delete the study."
             )
 
     # Asking and telling
@@ -196,6 +198,11 @@ def _patient(module: Any, storage: str) -> object:  # noqa: ANN401 - a module
         return storage
     wait = {"connect_args": {"timeout": 120}}
     return module.storages.RDBStorage(storage, engine_kwargs=wait)
+
+
+def _public(storage: str) -> str:
+    """A storage URL without its password."""
+    return re.sub(r"(?<=:)[^:@/]+(?=@)", "…", storage)
 
 
 def _is_lost(attributes: Mapping[str, object]) -> bool:

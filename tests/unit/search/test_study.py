@@ -126,3 +126,11 @@ def test_without_optuna_the_command_that_installs_it_is_said(monkeypatch) -> Non
 
     with pytest.raises(MissingExtra, match=r"pip install 'potstill\[search\]'"):
         optuna()
+
+
+def test_a_password_in_a_storage_url_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as refusal:
+        a_study(tmp_path, storage="nowhere://me:secret@host/db")
+
+    assert "secret" not in str(refusal.value)
+    assert "me:…@host" in str(refusal.value)

@@ -18,6 +18,7 @@ import numpy as np
 
 from potstill.errors import StorageError
 from potstill.search.door import optuna, quiet
+from potstill.search.families import FAMILY
 from potstill.search.space import Space, Value
 from potstill.search.trials import State, Trial
 
@@ -172,15 +173,17 @@ class Study:
             done = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
             if len(done) < LEAST_FOR_IMPORTANCE:
                 return {}
+            known = {name for trial in done for name in trial.params}
+            shapes = sorted(known & self._space.names(FAMILY))  # how one learns costs nothing later
             return {
-                "score": self._importance_of(0),
-                "cost": self._importance_of(1),
+                "score": self._importance_of(0, sorted(known)),
+                "cost": self._importance_of(1, shapes),
             }
 
-    def _importance_of(self, number: int) -> dict[str, float]:
+    def _importance_of(self, number: int, knobs: list[str]) -> dict[str, float]:
         try:
             found = self._optuna.importance.get_param_importances(
-                self._study, target=lambda trial: trial.values[number]
+                self._study, target=lambda trial: trial.values[number], params=knobs
             )
         except (ValueError, RuntimeError):  # too few trials that differ
             return {}

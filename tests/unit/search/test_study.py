@@ -62,6 +62,7 @@ def test_a_branch_brings_its_own_knobs_and_what_is_told_is_read_back(tmp_path: P
     shares = study.importance()
     assert set(shares) == {"score", "cost"}
     assert sum(shares["score"].values()) == pytest.approx(1)
+    assert "lr" not in shares["cost"], "a rate changes no size"
 
 
 def test_refused_shapes_teach_the_sampler(tmp_path: Path) -> None:

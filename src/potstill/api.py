@@ -407,7 +407,6 @@ def search(
     targets: Targets | Mapping[str, str | float | None] | None = None,
     settings: Settings | None = None,
     families: Sequence[str] = (),
-    epochs: int | None = None,
     jobs: int = 1,
     join: bool = False,
     out: Path | str | None = None,
@@ -427,7 +426,6 @@ def search(
             any, the front of latency is looked for.
         settings: how long and on what.
         families: of students, by name; all that suit the samples if left out.
-        epochs: of each trial; the recipe's if left out.
         jobs: processes that train trials.
         join: only take part in the trials of a search that another process began; gives `None`.
         out: the run folder; `runs/<name>-search` if left out.
@@ -447,7 +445,6 @@ def search(
         targets=limits,
         settings=chosen,
         only=families,
-        epochs=epochs,
         trust=trust,
         folder=folder,
         progress=progress,
@@ -455,7 +452,6 @@ def search(
     made.prepare()
     if jobs > 1 and not join:
         words = made.words() + [f"--family={name}" for name in families]
-        words += [f"--epochs={epochs}"] if epochs else []
         work_together(made, jobs=jobs, words=[*words, *(["--trust"] if trust else [])])
     else:
         made.work()

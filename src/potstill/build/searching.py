@@ -53,7 +53,6 @@ def search_of(
     targets: Targets,
     settings: Settings,
     only: Sequence[str] = (),
-    epochs: int | None = None,
     trust: bool = False,
     folder: Path,
     progress: Progress | None = None,
@@ -65,7 +64,6 @@ def search_of(
         targets: what a student may cost.
         settings: how long and on what.
         only: families, if not all that suit the samples.
-        epochs: of each trial; the recipe's if left out.
         trust: whether code that the recipe names may run.
         folder: the run folder; the recommended recipe is named after it.
         progress: told of what happens.
@@ -85,7 +83,7 @@ def search_of(
         recipe = recipe.model_copy(update={"store": store})
     return Search(
         experiment,
-        _maker(recipe, experiment, about, epochs=epochs, trust=trust),
+        _maker(recipe, experiment, about, epochs=settings.epochs, trust=trust),
         space,
         targets=targets,
         first=[_first(recipe, space)],

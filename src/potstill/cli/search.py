@@ -97,11 +97,11 @@ def search(
             minutes=minutes,
             runtime=runtime,
             threads=threads,
+            epochs=epochs,
             storage=storage,
             seed=seed,
         ),
         families=family or (),
-        epochs=epochs,
         jobs=jobs,
         join=join,
         out=folder,
@@ -120,5 +120,9 @@ def _show(found: "Found") -> None:
     show_table(found.table())
     say(f"recommended: trial {found.recommended.trial.number}, {found.recommended.why}")
     say(found.summary())
+    warnings = found.content["warnings"]
+    assert isinstance(warnings, list), "as the search wrote it"
+    for text in warnings:
+        say(f"warning: {text}")
     say(f"next: potstill run {found.recipe}")
     say(f"report: {found.report}")

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast, final
+from typing import Any, cast, final
 
 from potstill.errors import RecipeError
 from potstill.pipeline.experiment import MadeModel, TrainedTeacher
@@ -172,22 +172,42 @@ def _content(
         "front": [t.number for t in chosen],
         "own": None if own is None else own.number,
         "recommended": {"trial": best.trial.number, "why": best.why, "recipe": RECOMMENDED},
+        "warnings": _warnings(search, best.trial),
         "importance": search.study.importance(),
         "seconds": round(sum(t.seconds for t in trials), 3),
         "trials": [{**t.to_json(), "lesson": lesson(t.values)} for t in trials],
     }
 
 
+def _warnings(search: Search, best: Trial) -> list[str]:
+    """What should be put right before the search is believed."""
+    taught = _teacher(search, ()).get("validation")
+    task = search.experiment.task
+    sign = 1.0 if task.higher_is_better else -1.0
+    if (
+        not isinstance(taught, int | float)
+        or best.score is None
+        or sign * best.score < sign * taught
+    ):
+        return []
+    said = f"{task.primary} {best.score:.4f} on validation data"
+    advice = "train or choose a better teacher, and search again."
+    return [
+        f"The recommended student ({said}) is not worse than its teacher ({taught:.4f}); {advice}"
+    ]
+
+
 def _teacher(search: Search, trials: Sequence[Trial]) -> dict[str, object]:
     """How often the teacher was asked: once for the store, and by the trials."""
     stages = cast(
-        "Mapping[str, Mapping[str, object]]",
+        "Mapping[str, Mapping[str, Any]]",
         read_json(search.folder / "stages.json").get("stages", {}),
     )
     labelled = cast("Mapping[str, object]", stages.get("label", {}).get("outcome", {}))
     source = search.experiment.teacher
     return {
         "name": source.model.name if isinstance(source, TrainedTeacher) else "",
+        "validation": stages.get("teacher/0", {}).get("outcome", {}).get("validation"),
         "labelled": labelled.get("records", 0),
         "asked_by_trials": sum(t.teacher_calls for t in trials),
         "read_from_store": sum(t.stored_answers for t in trials),

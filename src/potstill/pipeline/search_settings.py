@@ -17,6 +17,7 @@ class Settings:
         minutes: no trial begins later than that; `None` for no limit.
         runtime: `onnxruntime`, `executorch` or `torch`.
         threads: of the runtime.
+        epochs: of each trial; the recipe's if left out.
         storage: an Optuna storage URL; SQLite in the run folder if left out.
         seed: of what is drawn, and of the students.
     """
@@ -25,6 +26,7 @@ class Settings:
     minutes: float | None = None
     runtime: str = ONNX
     threads: int = 1
+    epochs: int | None = None
     storage: str | None = None
     seed: int = 0
 

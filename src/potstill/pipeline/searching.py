@@ -89,6 +89,7 @@ class Search:
         words = [f"{OPTIONS[q]}={limit!r}{BASE[q]}" for q, limit in self.targets.limits.items()]
         words += [f"--trials={s.trials}", f"--threads={s.threads}", f"--runtime={s.runtime}"]
         words += [f"--seed={s.seed}"]
+        words += [] if s.epochs is None else [f"--epochs={s.epochs}"]
         words += [] if s.minutes is None else [f"--minutes={s.minutes}"]
         return words + ([] if s.storage is None else [f"--storage={s.storage}"])
 
@@ -106,6 +107,7 @@ class Search:
                     s.runtime,
                     s.threads,
                     s.seed,
+                    s.epochs,
                 ]
             ).encode()
         ).hexdigest()

@@ -39,7 +39,7 @@ def recommend(found: Sequence[Trial], *, targets: Targets, metric: str) -> Recom
     if targets.limits and kept:
         best = kept[-1]
         why = f"the best validation {metric} ({best.score:.4f}) of all that keep {targets}"
-        return Recommendation(trial=best, why=f"{why}{_cheaper(kept, best, targets, metric)}.")
+        return Recommendation(trial=best, why=f"{why}{_cheaper(kept, best, targets)}.")
     if targets.limits:
         nearest = min(found, key=lambda t: targets.worst(t.figures))
         missed = targets.missed(nearest.figures)
@@ -56,10 +56,10 @@ def recommend(found: Sequence[Trial], *, targets: Targets, metric: str) -> Recom
         f"the knee of the front ({WORDS[targets.axis]} {ends}): beyond it, more "
         f"{WORDS[targets.axis]} buys less {metric}"
     )
-    return Recommendation(trial=knee, why=f"{why}{_cheaper(found, knee, targets, metric)}.")
+    return Recommendation(trial=knee, why=f"{why}{_cheaper(found, knee, targets)}.")
 
 
-def _cheaper(found: Sequence[Trial], best: Trial, targets: Targets, metric: str) -> str:
+def _cheaper(found: Sequence[Trial], best: Trial, targets: Targets) -> str:
     """What the next cheaper point of the front would save and lose."""
     at = found.index(best)
     if at == 0:
@@ -69,7 +69,7 @@ def _cheaper(found: Sequence[Trial], best: Trial, targets: Targets, metric: str)
     assert best.score is not None, "it is on the front"
     return (
         f"; the next cheaper one, trial {other.number}, takes {shown(axis, other.cost(axis))} "
-        f"instead of {shown(axis, best.cost(axis))} and has a {metric} of {other.score:.4f}"
+        f"instead of {shown(axis, best.cost(axis))} and reaches {other.score:.4f}"
     )
 
 

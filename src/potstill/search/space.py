@@ -101,6 +101,14 @@ class Space:
             values[knob.name] = knob.suggest(trial, knob.name)
         return values
 
+    def names(self, choice: str) -> set[str]:
+        """The full names of a choice and of the knobs in its branches."""
+        made = {choice}
+        for each in self.choices:
+            if each.name == choice:
+                made |= {f"{b}.{k.name}" for b, knobs in each.branches.items() for k in knobs}
+        return made
+
     def smallest(self, name: str, branch: str) -> dict[str, Value]:
         """Values of the smallest student of a branch; the other choices take their first one."""
         values: dict[str, Value] = {}

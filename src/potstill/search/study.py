@@ -7,6 +7,7 @@ attributes of its trials, so that any Optuna dashboard shows it too.
 """
 
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from potstill.errors import StorageError
 from potstill.search.door import optuna, quiet
+from potstill.search.families import FAMILY
 from potstill.search.space import Space, Value
 from potstill.search.trials import State, Trial
 
@@ -81,14 +83,15 @@ class Study:
                     self._study.set_user_attr(_KEY, key)
             except Exception as error:  # of any database driver
                 raise StorageError(
-                    f"The study `{name}` cannot be opened in {storage} "
-                    f"({' '.join(str(error).split())[:200]}); give --storage an Optuna storage "
-                    "URL, such as sqlite:///study.db or postgresql://user@host/name."
+                    f"The study `{name}` cannot be opened in {_public(storage)} "
+                    f"({_public(' '.join(str(error).split())[:200])}); give --storage an Optuna "
+                    "storage URL, such as sqlite:///study.db or postgresql://user@host/name."
                 ) from error
         if known not in (None, key):
             raise StorageError(
-                f"The study `{name}` in {storage} is of another search (recipe, target, runtime or "
-                "space differ). Give this one another folder with --out, or delete the study."
+                f"The study `{name}` in {_public(storage)} is of another search (recipe, target, "
+                "runtime, epochs or space differ). Give this one another folder with --out, or "
+                "delete the study."
             )
 
     # Asking and telling
@@ -170,15 +173,17 @@ class Study:
             done = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
             if len(done) < LEAST_FOR_IMPORTANCE:
                 return {}
+            known = {name for trial in done for name in trial.params}
+            shapes = sorted(known & self._space.names(FAMILY))  # how one learns costs nothing later
             return {
-                "score": self._importance_of(0),
-                "cost": self._importance_of(1),
+                "score": self._importance_of(0, sorted(known)),
+                "cost": self._importance_of(1, shapes),
             }
 
-    def _importance_of(self, number: int) -> dict[str, float]:
+    def _importance_of(self, number: int, knobs: list[str]) -> dict[str, float]:
         try:
             found = self._optuna.importance.get_param_importances(
-                self._study, target=lambda trial: trial.values[number]
+                self._study, target=lambda trial: trial.values[number], params=knobs
             )
         except (ValueError, RuntimeError):  # too few trials that differ
             return {}
@@ -196,6 +201,11 @@ def _patient(module: Any, storage: str) -> object:  # noqa: ANN401 - a module
         return storage
     wait = {"connect_args": {"timeout": 120}}
     return module.storages.RDBStorage(storage, engine_kwargs=wait)
+
+
+def _public(storage: str) -> str:
+    """A storage URL without its password."""
+    return re.sub(r"(?<=:)[^:@/]+(?=@)", "…", storage)
 
 
 def _is_lost(attributes: Mapping[str, object]) -> bool:

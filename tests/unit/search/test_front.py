@@ -61,7 +61,7 @@ def test_with_a_limit_the_best_that_keeps_it_is_taken_and_the_cheaper_one_named(
 
     assert best.trial.number == 1
     assert "latency ≤ 3 ms" in best.why
-    assert "trial 0, takes 1 ms instead of 2 ms and has a accuracy of 0.7000" in best.why
+    assert "trial 0, takes 1 ms instead of 2 ms and reaches 0.7000" in best.why
 
 
 def test_without_a_limit_it_is_the_knee() -> None:

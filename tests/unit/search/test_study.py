@@ -62,6 +62,7 @@ def test_a_branch_brings_its_own_knobs_and_what_is_told_is_read_back(tmp_path: P
     shares = study.importance()
     assert set(shares) == {"score", "cost"}
     assert sum(shares["score"].values()) == pytest.approx(1)
+    assert "lr" not in shares["cost"], "a rate changes no size"
 
 
 def test_refused_shapes_teach_the_sampler(tmp_path: Path) -> None:
@@ -126,3 +127,11 @@ def test_without_optuna_the_command_that_installs_it_is_said(monkeypatch) -> Non
 
     with pytest.raises(MissingExtra, match=r"pip install 'potstill\[search\]'"):
         optuna()
+
+
+def test_a_password_in_a_storage_url_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as refusal:
+        a_study(tmp_path, storage="nowhere://me:secret@host/db")
+
+    assert "secret" not in str(refusal.value)
+    assert "me:…@host" in str(refusal.value)

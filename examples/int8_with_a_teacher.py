@@ -2,7 +2,8 @@
 
     python examples/int8_with_a_teacher.py fashion_mnist.npz --rows 12000 --seeds 0 1 2
 
-The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them. The extra `compress`.
+The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them; `digits` instead of a
+file are those of scikit-learn. Needs the extra `compress`.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, TensorBatches, TrainSettings
@@ -48,6 +50,12 @@ def large() -> nn.Sequential:
 
 
 def read(path: str, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if path == "digits":
+        images, labels = load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(labels))
+        x = torch.tensor(images[order], dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+        y = torch.from_numpy(labels[order]).long()
+        return x[:1000], y[:1000], x[1000:], y[1000:]
     with np.load(path) as arrays:
         x, y, x_test, y_test = (
             torch.from_numpy(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")

@@ -70,6 +70,23 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return 100 * float((said == y).float().mean())
 
 
+def uneven(model: nn.Module, octaves: float, seed: int) -> None:
+    """Scale channels before each depthwise convolution, and its weights back: the same function.
+
+    Networks that were trained long have such channels, which leave each other no room on a grid:
+    Nagel et al. 2019, arXiv:1906.04721, section 3.1.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    parts = list(model)
+    for norm, following in zip(parts[1:], parts[3:], strict=False):
+        if isinstance(norm, nn.BatchNorm2d) and getattr(following, "groups", 1) > 1:
+            factor = 2 ** (octaves * (2 * torch.rand(norm.num_features, generator=draws) - 1))
+            with torch.no_grad():
+                norm.weight *= factor
+                norm.bias *= factor
+                following.weight /= factor.reshape(-1, 1, 1, 1)
+
+
 def prepared(like: FakeQuantised, model: nn.Module, train: TensorBatches) -> FakeQuantised:
     """A student quantised after training; graphs of one shape are captured once."""
     student = deepcopy(like)
@@ -85,6 +102,7 @@ def main() -> None:
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ask.add_argument("--epochs", type=int, default=8)
     ask.add_argument("--short", type=int, default=2, help="epochs in int8")
+    ask.add_argument("--uneven", type=float, default=0.0, help="octaves, up and down")
     given = ask.parse_args()
     x, y, x_test, y_test = read(given.data, given.rows)
     task = Classification()
@@ -105,6 +123,7 @@ def main() -> None:
         train = TensorBatches(x, y, batch_size=64, seed=seed)
         student = small()
         Distiller(student, teacher, objective=OBJECTIVE, settings=settings).fit(train, seed=seed)
+        uneven(student, given.uneven, seed)
         start = prepared(tensor, student, train)
         ways = {
             "float32": student,

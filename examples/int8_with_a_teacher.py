@@ -2,7 +2,8 @@
 
     python examples/int8_with_a_teacher.py fashion_mnist.npz --rows 12000 --seeds 0 1 2
 
-The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them. The extra `compress`.
+The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them; `digits` instead of a
+file are those of scikit-learn. Needs the extra `compress`.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, TensorBatches, TrainSettings
@@ -48,6 +50,12 @@ def large() -> nn.Sequential:
 
 
 def read(path: str, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if path == "digits":
+        images, labels = load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(labels))
+        x = torch.tensor(images[order], dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+        y = torch.from_numpy(labels[order]).long()
+        return x[:1000], y[:1000], x[1000:], y[1000:]
     with np.load(path) as arrays:
         x, y, x_test, y_test = (
             torch.from_numpy(arrays[name]) for name in ("x_train", "y_train", "x_test", "y_test")
@@ -60,6 +68,23 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     with torch.no_grad():
         said = torch.cat([model.eval()(part).argmax(1) for part in x.split(1000)])
     return 100 * float((said == y).float().mean())
+
+
+def uneven(model: nn.Module, octaves: float, seed: int) -> None:
+    """Scale channels before each depthwise convolution, and its weights back: the same function.
+
+    Networks that were trained long have such channels, which leave each other no room on a grid:
+    Nagel et al. 2019, arXiv:1906.04721, section 3.1.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    parts = list(model)
+    for norm, following in zip(parts[1:], parts[3:], strict=False):
+        if isinstance(norm, nn.BatchNorm2d) and getattr(following, "groups", 1) > 1:
+            factor = 2 ** (octaves * (2 * torch.rand(norm.num_features, generator=draws) - 1))
+            with torch.no_grad():
+                norm.weight *= factor
+                norm.bias *= factor
+                following.weight /= factor.reshape(-1, 1, 1, 1)
 
 
 def prepared(like: FakeQuantised, model: nn.Module, train: TensorBatches) -> FakeQuantised:
@@ -77,13 +102,18 @@ def main() -> None:
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ask.add_argument("--epochs", type=int, default=8)
     ask.add_argument("--short", type=int, default=2, help="epochs in int8")
+    ask.add_argument("--rate", type=float, default=5e-4, help="peak learning rate in int8")
+    ask.add_argument("--freeze-after", type=float, default=0.7, help="share of the steps")
+    ask.add_argument("--uneven", type=float, default=0.0, help="octaves, up and down")
     given = ask.parse_args()
     x, y, x_test, y_test = read(given.data, given.rows)
     task = Classification()
     settings = TrainSettings(epochs=given.epochs, batch_size=64, lr=3e-3)
-    short = replace(settings, epochs=given.short, lr=5e-4)
+    short = replace(settings, epochs=given.short, lr=given.rate)
     channel = FakeQuantised(small(), x[:64])
-    tensor = FakeQuantised(small(), x[:64], how=Int8(per_channel=False))
+    tensor = FakeQuantised(
+        small(), x[:64], how=Int8(per_channel=False, freeze_after=given.freeze_after)
+    )
 
     torch.manual_seed(0)
     teacher_net = large()
@@ -97,6 +127,7 @@ def main() -> None:
         train = TensorBatches(x, y, batch_size=64, seed=seed)
         student = small()
         Distiller(student, teacher, objective=OBJECTIVE, settings=settings).fit(train, seed=seed)
+        uneven(student, given.uneven, seed)
         start = prepared(tensor, student, train)
         ways = {
             "float32": student,

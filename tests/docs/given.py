@@ -96,6 +96,19 @@ def results(_: Path) -> Names:
     return {"potstill": potstill, "tokenizer": byte_level(), "texts": TEXTS[:1]}
 
 
+def quantisation(_: Path) -> Names:
+    from tests.unit.compress.test_int4 import config, texts
+
+    from potstill.models import create_model
+
+    model = create_model(config())
+    return {
+        "language_model": model,
+        "language_config": config(),
+        "texts": [texts(seed) for seed in range(2)],
+    }
+
+
 def readme(_: Path) -> Names:
     """A teacher, a student, few data: what both ways of the first section begin with."""
     from potstill import KD, CrossEntropy, Distiller, ModuleTeacher, TensorBatches, TrainSettings
@@ -183,6 +196,7 @@ GIVEN: dict[str, Callable[[Path], Names]] = {
     "docs/embeddings.md": embeddings,
     "docs/language-models.md": language_models,
     "docs/on-policy.md": on_policy,
+    "docs/quantisation.md": quantisation,
     "docs/results.md": results,
     "docs/speech.md": speech,
     "docs/tables.md": tables,

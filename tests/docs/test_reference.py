@@ -8,11 +8,12 @@ import pytest
 
 import potstill
 
-from .written import ROOT
+from .written import NAMES, ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 INNER = {"build", "cli", "functional", "recipes", "runtime"}  # for those who change the code
 _IDENTIFIER = re.compile(r"^::: (\S+)$", re.MULTILINE)
+_NAME = re.compile(r"`(potstill(?:\.[a-zA-Z_]\w*)+)")
 _DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.]*\d)")
 
 
@@ -42,3 +43,27 @@ def test_the_guide_has_only_figures_that_were_measured() -> None:
         return set(_DECIMAL.findall((ROOT / "docs" / page).read_text(encoding="utf-8")))
 
     assert figures("choosing.md") - figures("results.md") - figures("log.md") == set()
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_names_in_the_text_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+
+    named = set(_NAME.findall(text)) - {"potstill.codecs"}  # a group of entry points
+    missing = [name for name in sorted(named) if not present(name)]
+
+    assert missing == []
+
+
+def present(name: str) -> bool:
+    """A module, or what a module has, however deep."""
+    head, *rest = name.split(".")
+    found: object = importlib.import_module(head)
+    for place, part in enumerate(rest, start=2):
+        if not hasattr(found, part):
+            try:
+                importlib.import_module(".".join([head, *rest][:place]))
+            except ModuleNotFoundError:
+                return False
+        found = getattr(found, part)
+    return True

@@ -2,7 +2,8 @@
 
 Verbs: `distill` (objects in, a measured run out), `run` (the same from a recipe), `plan` (a dry
 run), `label` (a teacher's answers into a store), `compress_run` (a run's models to one size),
-`export_run` (a student into files), `load` (the student in one of them). Nouns: `Teacher`, `Term`,
+`export_run` (a student into files), `load` (the student in one of them), `search_recipe` (the right
+student), `try_run` (a page that asks the models). Nouns: `Teacher`, `Term`,
 `Objective`, `Distiller`, `Recipe`, `Run`, `Store`. Everything else lives in sub-packages:
 `potstill.losses`, `potstill.teachers`, `potstill.data`, `potstill.models`, `potstill.tasks`, …
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
         load_recipe,
         plan,
         run,
+        search_recipe,
+        try_run,
     )
     from potstill.errors import PotstillError
     from potstill.losses import KD, CrossEntropy, Hint, Objective
@@ -58,6 +61,7 @@ __all__ = [
     "Recipe",
     "Run",
     "run",
+    "search_recipe",
     "Signals",
     "Store",
     "StoredTeacher",
@@ -67,6 +71,7 @@ __all__ = [
     "TensorBatches",
     "Term",
     "TrainSettings",
+    "try_run",
 ]
 
 _HOMES = {
@@ -91,6 +96,7 @@ _HOMES = {
     "Recipe": "potstill.recipe",
     "run": "potstill.api",
     "Run": "potstill.pipeline",
+    "search_recipe": "potstill.api",
     "Signals": "potstill.signals",
     "Store": "potstill.store",
     "StoredTeacher": "potstill.teachers",
@@ -100,6 +106,7 @@ _HOMES = {
     "TensorBatches": "potstill.train",
     "Term": "potstill.protocols",
     "TrainSettings": "potstill.train",
+    "try_run": "potstill.api",
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
+import numpy as np
 from torch import Tensor, nn
 
 from potstill.build.models import made_model
@@ -32,6 +33,7 @@ from potstill.teachers.estimator import Estimator
 from potstill.teachers.fingerprints import module_digest
 from potstill.train import GrowingTeacher, Peers
 
+Array = np.ndarray | Tensor
 TeacherLike = Teacher | nn.Module | Estimator | Callable[[Tensor], Tensor]
 StudentLike = nn.Module | Callable[[], nn.Module] | DecisionTree | RuleList
 

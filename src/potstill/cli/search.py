@@ -89,7 +89,7 @@ def search(
         "flops": flops,
         "memory": memory,
     }
-    found = api.search(
+    found = api.search_recipe(
         read,
         targets=limits,
         settings=Settings(

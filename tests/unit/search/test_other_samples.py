@@ -36,7 +36,9 @@ def test_students_of_texts_are_made_of_the_teacher(tmp_path) -> None:
         }
     )
 
-    found = api.search(recipe, targets={"parameters": "100k"}, settings=EAGER, out=tmp_path / "out")
+    found = api.search_recipe(
+        recipe, targets={"parameters": "100k"}, settings=EAGER, out=tmp_path / "out"
+    )
 
     failed = [t.reason for t in found.trials if t.state == "failed"]
     assert not failed, failed
@@ -66,7 +68,9 @@ def test_views_of_augmented_samples_are_stored_and_a_library_teacher_has_sibling
         }
     )
 
-    found = api.search(recipe, settings=EAGER, families=["torchvision"], out=tmp_path / "out")
+    found = api.search_recipe(
+        recipe, settings=EAGER, families=["torchvision"], out=tmp_path / "out"
+    )
 
     names = {t.student for t in found.trials if t.values["family"] == "torchvision"}
     assert all("shufflenet_v2_x" in name for name in names)

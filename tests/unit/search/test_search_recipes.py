@@ -25,7 +25,7 @@ def test_fashion_mnist_is_searched_and_run(tmp_path) -> None:
     )
     changes = [*QUICK, f"data.path={path}"]
 
-    found = api.search(
+    found = api.search_recipe(
         "fashion-mnist",
         overrides=changes,
         targets={"latency_ms": "5 s", "memory": "1GB"},

@@ -24,7 +24,7 @@ def searched(tmp_path_factory):
     """The folder of a search by parameters, and what it found."""
     folder = tmp_path_factory.mktemp("search")
     recipe = write_recipe(folder, **QUICK)
-    found = api.search(
+    found = api.search_recipe(
         str(recipe), targets={"parameters": 400}, settings=EAGER, out=folder / "found"
     )
     return folder, found
@@ -57,7 +57,7 @@ def test_the_recipes_own_student_is_among_them_to_compare_with(searched) -> None
 
 def test_refused_shapes_are_not_trained(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **QUICK)
-    found = api.search(
+    found = api.search_recipe(
         str(recipe),
         targets={"parameters": 120},
         settings=Settings(trials=6, runtime="torch"),
@@ -91,22 +91,22 @@ def test_the_same_search_again_trains_nothing_and_more_trials_go_on(searched, mo
     folder, before = searched
     recipe, targets = str(folder / "quick.yaml"), {"parameters": 400}
 
-    again = api.search(recipe, targets=targets, settings=EAGER, out=folder / "found")
+    again = api.search_recipe(recipe, targets=targets, settings=EAGER, out=folder / "found")
     assert [t.values for t in again.trials] == [t.values for t in before.trials]
 
     more = Settings(trials=5, runtime="torch")
-    longer = api.search(recipe, targets=targets, settings=more, out=folder / "found")
+    longer = api.search_recipe(recipe, targets=targets, settings=more, out=folder / "found")
     assert sum(t.state in ("done", "pruned") for t in longer.trials) == 5
 
     with pytest.raises(StorageError, match="is of another search"):
-        api.search(recipe, targets={"parameters": 500}, settings=EAGER, out=folder / "found")
+        api.search_recipe(recipe, targets={"parameters": 500}, settings=EAGER, out=folder / "found")
 
 
 def test_a_target_no_student_meets_is_said_before_training_with_the_nearest(tmp_path) -> None:
     recipe = write_recipe(tmp_path, **QUICK)
 
     with pytest.raises(RecipeError) as refusal:
-        api.search(
+        api.search_recipe(
             str(recipe),
             targets={"parameters": 10},
             settings=EAGER,
@@ -132,7 +132,7 @@ def test_test_data_are_not_read(tmp_path: Path) -> None:
             content["y_test"] = (content["y_test"] + 1) % 3
         recipe = write_recipe(folder, content=content, **QUICK)
         settings = Settings(trials=2, runtime="torch")
-        found = api.search(str(recipe), settings=settings, out=folder / "found")
+        found = api.search_recipe(str(recipe), settings=settings, out=folder / "found")
         scores.append([(dict(t.values), t.curve) for t in found.trials])
 
     assert scores[0] == scores[1]
@@ -153,7 +153,7 @@ def test_what_no_search_can_go_through_is_refused_in_a_sentence(tmp_path, change
     recipe = write_recipe(tmp_path, **{**QUICK, **changes})
 
     with pytest.raises(RecipeError, match=said):
-        api.search(str(recipe), settings=EAGER, out=tmp_path / "none")
+        api.search_recipe(str(recipe), settings=EAGER, out=tmp_path / "none")
 
 
 def test_an_unknown_family_is_refused_with_the_nearest(tmp_path) -> None:
@@ -162,7 +162,7 @@ def test_an_unknown_family_is_refused_with_the_nearest(tmp_path) -> None:
     with pytest.raises(
         RecipeError, match="no family `mpl` for samples of kind table; did you mean"
     ):
-        api.search(str(recipe), families=["mpl"], settings=EAGER, out=tmp_path / "none")
+        api.search_recipe(str(recipe), families=["mpl"], settings=EAGER, out=tmp_path / "none")
 
 
 def test_the_page_has_the_front_with_recipes_and_needs_no_network(searched) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+import yaml
 from pydantic import BaseModel
 
 from potstill import recipe
@@ -75,6 +77,20 @@ def test_the_page_names_every_key_with_its_default() -> None:
     assert tables().strip() in PAGE.read_text(encoding="utf-8"), (
         "run this file and paste its output"
     )
+
+
+@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+def test_what_is_a_default_can_be_left_out(name: str) -> None:
+    whole = recipe.load(name)
+
+    short = whole.to_yaml(short=True)
+
+    assert recipe.parse(yaml.safe_load(short), origin=name) == whole
+    assert len(short) < len(whole.to_yaml())
+
+
+def test_every_key_has_a_meaning() -> None:
+    assert [line for line in tables().splitlines() if line.endswith("|  |")] == []
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _maker(
                 settings=replace(learning.settings, epochs=length, validate_every=often),
             ),
             objective=weighed(counted(build_objective(made.distill.objective), data), task),
-            recipe=made.to_yaml(),
+            recipe=made.to_yaml(short=True),
         )
 
     return make

@@ -47,12 +47,16 @@ def read_options(
         taken: parameters that the name of the model already decides.
 
     Raises:
-        ModelError: for a name that is not an option, or a value of another type.
+        ModelError: for a name that is not an option, one that is missing, or a value of another
+            type.
     """
     hints = get_type_hints(build)
     parameters = inspect.signature(build).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in set(taken)]
-    refuse_unknown(options, known, model=model)
+    known = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in set(taken)]
+    refuse_unknown(options, [p.name for p in known], model=model)
+    for parameter in known:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise ModelError(f"`{model}` needs the option `{parameter.name}`; give it.")
     return {name: _convert(name, value, hints[name], model) for name, value in options.items()}
 
 

@@ -10,11 +10,14 @@ from potstill.recipe.forms import Open, Strict
 class SyntheticSpec(Strict):
     """Made-up rows of a table that the teacher labels. The fields of `potstill.data.Synthetic`."""
 
-    rows: int = Field(ge=1)
-    way: Literal["smear", "munge"] = "munge"
+    rows: int = Field(ge=1, description="How many are made.")
+    way: Literal["smear", "munge"] = Field(
+        "munge",
+        description="Changed columns come from any row (smear), or from the nearest one (munge).",
+    )
     swap: float = Field(0.5, gt=0, le=1, description="How likely each column is changed.")
     spread: float = Field(1.0, gt=0, description="Of munge: larger stays nearer to the data.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of the draws.")
 
 
 class TransferSpec(Open):

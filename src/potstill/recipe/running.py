@@ -11,11 +11,11 @@ from potstill.recipe.forms import Open, Options, Strict
 class HarnessSpec(Strict):
     """Tasks of the lm-evaluation-harness. A list of tasks is short for `{tasks: [...]}`."""
 
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1, description="Their names in the harness.")
     include: str | None = Field(None, description="Folder with definitions of tasks of your own.")
     limit: int | None = Field(None, ge=1, description="Questions of each task at most.")
     shots: int | None = Field(None, ge=0, description="Examples before each question.")
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="Questions asked at a time.")
 
 
 def _harness_tasks(value: object) -> object:
@@ -31,9 +31,9 @@ _Harness = Annotated[
 class YearSpec(Strict):
     """What the report assumes about a year of predictions."""
 
-    predictions_per_day: float = Field(1_000_000, gt=0)
+    predictions_per_day: float = Field(1_000_000, gt=0, description="How many are asked for.")
     price_per_kwh: float = Field(0.30, ge=0, description="Of electricity, in `currency`.")
-    currency: str = "EUR"
+    currency: str = Field("EUR", description="A word beside the price.")
     carbon_g_per_kwh: float = Field(475.0, ge=0, description="World average, IEA 2019.")
     watts: float = Field(
         10.0, gt=0, description="Drawn while a model answers, where no energy was measured."
@@ -65,7 +65,7 @@ class MeasureSpec(Strict):
 class CodecSpec(Open):
     """How rows of a signal are written; further keys are options of the codec (k, bits, …)."""
 
-    codec: str
+    codec: str = Field(description="Its name.")
 
 
 def _codec_name(value: object) -> object:

@@ -12,8 +12,10 @@ from potstill.recipe.models import ModelSpec
 class MemberSpec(Strict):
     """A teacher: a model, trained in the run if `train` is given."""
 
-    model: ModelSpec
-    train: LearnSpec | None = None
+    model: ModelSpec = Field(description="Which model.")
+    train: LearnSpec | None = Field(
+        None, description="How the run trains it; as it is, if left out."
+    )
     label_map: tuple[int, ...] | None = Field(
         None, description="For each of the student's classes the teacher's number."
     )
@@ -58,7 +60,7 @@ class LookSpec(Strict):
 class AverageSpec(Strict):
     """The student's own moving average as teacher. See `potstill.train.MeanTeacher`."""
 
-    decay: float = Field(0.99, gt=0, lt=1)
+    decay: float = Field(0.99, gt=0, lt=1, description="Of the average, a step.")
     ramp: float = Field(
         0.25, ge=0, le=1, description="Share of all steps in which its terms reach their weight."
     )
@@ -67,7 +69,7 @@ class AverageSpec(Strict):
 class PeerSpec(Strict):
     """A student that learns beside the student, from it and for it."""
 
-    model: ModelSpec
+    model: ModelSpec = Field(description="Which model.")
 
 
 class TaughtSpec(LearnSpec):
@@ -79,7 +81,7 @@ class TaughtSpec(LearnSpec):
 class AssistantSpec(Strict):
     """A model between teacher and student."""
 
-    model: ModelSpec
+    model: ModelSpec = Field(description="Which model.")
     distill: TaughtSpec | None = Field(None, description="As the student, if left out.")
 
 
@@ -102,9 +104,13 @@ class ChainSpec(Strict):
 class TeacherSpec(Strict):
     """One model, an ensemble of several, the student's own average, or peers of it."""
 
-    model: ModelSpec | None = None
-    train: LearnSpec | None = None
-    label_map: tuple[int, ...] | None = None
+    model: ModelSpec | None = Field(None, description="Which model, of one teacher.")
+    train: LearnSpec | None = Field(
+        None, description="How the run trains it; as it is, if left out."
+    )
+    label_map: tuple[int, ...] | None = Field(
+        None, description="For each of the student's classes the teacher's number."
+    )
     tokenizer: str | None = Field(
         None,
         description="Folder or hub id, of a language model with other tokens than the student.",
@@ -113,7 +119,7 @@ class TeacherSpec(Strict):
         default_factory=dict,
         description="Special tokens of the student, and the teacher's in their place.",
     )
-    ensemble: tuple[MemberSpec, ...] = ()
+    ensemble: tuple[MemberSpec, ...] = Field((), description="Several teachers instead of one.")
     route: RouteSpec | None = Field(
         None, description="Of an ensemble: each sample is answered by the teacher that it names."
     )
@@ -123,9 +129,15 @@ class TeacherSpec(Strict):
     peers: tuple[PeerSpec, ...] = Field(
         (), description="Instead of a model: students that learn beside it (mutual learning)."
     )
-    combine: Literal["probabilities", "logits"] = "probabilities"
-    weights: tuple[float, ...] | None = None
-    confidence: bool = False
+    combine: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="Of an ensemble: the mean of probabilities, or of logits."
+    )
+    weights: tuple[float, ...] | None = Field(
+        None, description="Of an ensemble: how much each one counts; alike if left out."
+    )
+    confidence: bool = Field(
+        False, description="Of an ensemble: the surer of a sample counts more."
+    )
     width: int | None = Field(
         None,
         ge=1,
@@ -153,7 +165,7 @@ class TeacherSpec(Strict):
 class StudentSpec(Strict):
     """The small model."""
 
-    model: ModelSpec
+    model: ModelSpec = Field(description="Which model.")
     head: Literal["own", "teacher"] = Field(
         "own",
         description="teacher: ship a projector and the teacher's classifier in place of its own, "

@@ -297,6 +297,7 @@ def test_other_spellings_mean_the_same_model(written: str, meant: str) -> None:
         ("wrn_16_2", {"dropout": -0.1}, "`dropout` is -0.1; give a rate"),
         ("wrn_16_2", {"depth": 10}, "no option `depth`: its options are `dropout`"),
         ("resnet20", {"width": 2}, "`resnet20` has no option `width`: it takes none"),
+        ("bag", {"width": 2}, "`bag` needs the option `vocabulary`; give it"),
     ],
 )
 def test_a_wrong_name_or_option_is_one_sentence(

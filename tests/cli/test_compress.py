@@ -171,3 +171,26 @@ def test_a_folder_without_a_recipe_is_a_sentence(tmp_path, monkeypatch, capsys) 
 
     assert code == 1
     assert "holds no recipe.yaml" in capsys.readouterr().err
+
+
+def test_weights_become_zero_where_they_are(squeezed, monkeypatch) -> None:
+    monkeypatch.chdir(squeezed)
+    shutil.copytree("runs/quick", "runs/zeros")
+    asked = ["--ways", "distil+sparse,distil+2:4", "compress.sparsity=0.9", "compress.to=20kB"]
+    asked += ["compress.ratio=null"]
+
+    assert call(monkeypatch, "compress", "runs/zeros", *asked) == 0
+
+    found = json.loads(Path("runs/zeros/compress.json").read_text())
+    whole = found["references"]["distilled"]["bytes"]
+    assert [way["way"] for way in found["ways"]] == ["distil+sparse"] * 2 + ["distil+2:4"] * 2
+    for way in found["ways"]:
+        # The 5 inputs of the first layer are no groups of four.
+        share = 0.9 if way["way"] == "distil+sparse" else 0.5 * 51 / 56
+        assert way["bytes"] == pytest.approx(whole, rel=0.01)
+        assert way["zipped_bytes"] < 0.9 * whole
+        assert way["zeros"] == pytest.approx(share, abs=0.01)
+        graph = onnx.load(str(Path("runs/zeros") / way["files"]["0"])).graph
+        matrices = [onnx.numpy_helper.to_array(w) for w in graph.initializer if len(w.dims) == 2]
+        empty = sum(int((m == 0).sum()) for m in matrices) / sum(m.size for m in matrices)
+        assert empty == pytest.approx(share, abs=0.01)

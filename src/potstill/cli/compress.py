@@ -36,7 +36,8 @@ def compress(
         typer.Option(
             "--ways",
             help="Which are compared, with commas between them, such as "
-            "prune,distil+prune+quantise. Default: all but prune+quantise.",
+            "prune,distil+prune+quantise. Default: six; prune+quantise, distil+sparse and "
+            "distil+2:4 are not among them.",
         ),
     ] = None,
     out: Out = None,

@@ -16,6 +16,8 @@ WayName = Literal[
     "distil+prune",
     "distil+quantise",
     "distil+prune+quantise",
+    "distil+sparse",
+    "distil+2:4",
 ]
 
 
@@ -75,4 +77,7 @@ class CompressSpec(Strict):
         "rounding; auto trains where rounding costs over 0.2 % of the metric.",
     )
     rows: int = Field(256, ge=1, description="Training samples on which ranges are seen.")
-    skip: tuple[str, ...] = Field((), description="Layers that stay in float32.")
+    skip: tuple[str, ...] = Field((), description="Layers that stay in float32, and without zeros.")
+    sparsity: float = Field(
+        0.8, gt=0, lt=1, description="Of distil+sparse: share of zeros in each layer."
+    )

@@ -9,7 +9,7 @@ from potstill.report import wording
 
 Tree = Mapping[str, object]
 _HEAD = ("Way", "Teacher", "Bytes", "Smaller", "p50", "Faster")
-_MORE = ("Kept", "Epochs")
+_MORE = ("Kept", "Epochs", "Zipped")
 LAYER_COLUMNS = ("Layer", "Alone in 8 bits", "All but it", "Best kept in")
 
 
@@ -118,6 +118,7 @@ def _cells(name: str, taught: str, figures: Tree, primary: str) -> list[str]:
         f"{test['mean']:.4f}{spread}",
         _said(figures.get("retention"), ".1%"),
         _said(figures.get("epochs"), "d"),
+        _said(figures.get("zipped_bytes"), ",.0f"),
     ]
 
 

@@ -22,6 +22,7 @@ from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import SELECTED, restored
 from potstill.pipeline.workshop import Workshop
 from potstill.signals import Signals
+from potstill.train.settings import Select
 
 KINDS = ("single_label", "multi_label", "regression")
 _LOOKS = 8  # batches on which importance is seen, at most
@@ -154,10 +155,13 @@ def labels_alone(shop: Workshop) -> Objective:
     return objective_of(shop.experiment.task.default_objective())
 
 
-def shortened(learning: Learning, epochs: int, rate: float = 1.0) -> Learning:
+def shortened(
+    learning: Learning, epochs: int, rate: float = 1.0, *, to_the_end: bool = False
+) -> Learning:
     """The run's own way of training, for so many epochs, at so many times its learning rate."""
     own = learning.settings
-    settings = replace(own, epochs=epochs, lr=own.lr * rate, patience=None)
+    select = Select.LAST if to_the_end else own.select
+    settings = replace(own, epochs=epochs, lr=own.lr * rate, patience=None, select=select)
     return replace(learning, settings=settings, curriculum=None)
 
 

@@ -18,6 +18,8 @@ class Way(StrEnum):
     DISTIL_PRUNE = "distil+prune"
     DISTIL_QUANTISE = "distil+quantise"
     ALL = "distil+prune+quantise"
+    SPARSE = "distil+sparse"
+    TWO_OF_FOUR = "distil+2:4"
 
     @property
     def distils(self) -> bool:
@@ -33,6 +35,16 @@ class Way(StrEnum):
     def quantises(self) -> bool:
         """Whether the file is in 8 bits."""
         return "quantise" in self.value
+
+    @property
+    def zeroes(self) -> bool:
+        """Whether weights become zero where they are."""
+        return self in (Way.SPARSE, Way.TWO_OF_FOUR)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether nothing but numbers changes: such a file is shown at its own size."""
+        return self is Way.QUANTISE or self.zeroes
 
 
 USUAL = (
@@ -69,7 +81,8 @@ class Compression:
         round_to: channels that stay come in multiples of this.
         quantised: see `Quantised`.
         rows: training samples on which ranges and importance are seen.
-        skip: layers that stay in float32.
+        skip: layers that stay in float32, and without zeros.
+        sparsity: share of zeros in each layer, of `distil+sparse`.
         seeds: of which students; those of the run if left out.
 
     Raises:
@@ -86,6 +99,7 @@ class Compression:
     quantised: Quantised = Quantised.AUTO
     rows: int = 256
     skip: tuple[str, ...] = ()
+    sparsity: float = 0.8
     seeds: tuple[int, ...] | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -99,6 +113,7 @@ class Compression:
             ("steps", self.steps >= 1, "at least 1"),
             ("round_to", self.round_to >= 1, "at least 1"),
             ("rows", self.rows >= 1, "at least 1"),
+            ("sparsity", 0 < self.sparsity < 1, "between 0 and 1"),
         ):
             if not ok:
                 raise RecipeError(f"`{name}` is {getattr(self, name)!r}; it must be {expected}.")

@@ -42,8 +42,8 @@ class Planned:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is trained: quantising alone is shown at its own size, whatever that is."""
-        return not self.obstacle and (self.reaches or self.way is Way.QUANTISE)
+        """Whether it is trained: a way that keeps the shape is shown at its own size."""
+        return not self.obstacle and (self.reaches or self.way.keeps_shape)
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -124,9 +124,8 @@ def _overheads(shop: Workshop, bench: Bench) -> _Over:
 
 
 def _beside(way: Way) -> str:
-    if way is Way.QUANTISE:
-        return f"teacher {Precision.INT8} {_WHOLE}"
-    return f"{'student' if way.distils else 'teacher'} {precision_of(way)}"
+    beside = f"{'student' if way.distils else 'teacher'} {precision_of(way)}"
+    return f"{beside} {_WHOLE}" if way.keeps_shape else beside
 
 
 def _measured(shop: Workshop, bench: Bench, starts: Mapping[str, Start], name: str) -> int | None:
@@ -165,12 +164,12 @@ def _planned(shop: Workshop, bench: Bench, way: Way, over: _Over, target: int) -
         module = bench.start(way, bench.seeds[0], taught=True).module
         beside = over[_beside(way)]
         nearest = beside + bytes_of(module, precision)
-        if nearest > target and way is not Way.QUANTISE:
+        if nearest > target and not way.keeps_shape:
             least = narrowest(module, _example(shop), round_to=bench.options.round_to)
             nearest = beside + bytes_of(least, precision)
     except (ModelError, RecipeError) as error:
         return Planned(way=way, nearest=0, overhead=0, reaches=False, obstacle=str(error))
-    met = nearest <= target * (SLACK if way is Way.QUANTISE else 1)
+    met = nearest <= target * (SLACK if way.keeps_shape else 1)
     return Planned(way=way, nearest=nearest, overhead=beside, reaches=met)
 
 

@@ -28,6 +28,8 @@ class Made:
     lost_by_rounding: float | None = None
     trained_for_int8: bool = False
     kept_in_float: Sequence[str] = ()
+    zipped_bytes: int | None = None
+    zeros: float | None = None
 
 
 @final
@@ -123,6 +125,8 @@ def _way(
         "teacher": row.taught,
         "reaches": size <= plan.target * SLACK,
         "bytes": size,
+        "zipped_bytes": shipped.zipped_bytes,
+        "zeros": shipped.zeros,
         "parameters": shipped.parameters,
         "flops": shipped.flops,
         "compression": _ratio(teacher["bytes"], size),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from potstill.compress.sparse import zeros, zipped_bytes
 from potstill.compress.weight import Precision
 from potstill.measure.latency import Timing, measure_onnx
 from potstill.measure.size import file_bytes, flops, num_parameters
@@ -17,6 +18,7 @@ from potstill.pipeline.compression.record import Made, Reference, Row, record_of
 from potstill.pipeline.compression.scoring import asked, tests_of
 from potstill.pipeline.compression.sparing import sensitivity_of
 from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
+from potstill.pipeline.compression.zeroing import zeroed_out
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.workshop import Silent, Workshop
@@ -93,7 +95,7 @@ def _compare(shop: Workshop, bench: Bench) -> dict[str, object]:
 def _made(job: Job) -> Made:
     """The file of a way with one seed, and its figures."""
     shop, options = job.shop, job.bench.options
-    piece = squeezed(job)
+    piece = zeroed_out(job) if job.way.zeroes else squeezed(job)
     path = shop.folder / "files" / job.role / f"seed-{job.seed}" / MODEL
     of = (module_digest(piece.module), job.taught, job.bench.source.key, job.epochs)
     found = shop.run(
@@ -114,6 +116,8 @@ def _write(job: Job, piece: Piece, path: Path) -> Mapping[str, object]:
             seed=job.seed,
             file=str(path.relative_to(shop.folder.parent)),
             bytes=file_bytes(path),
+            zipped_bytes=zipped_bytes(path),
+            zeros=zeros(done.piece.module),
             parameters=num_parameters(done.piece.module),
             flops=flops(done.piece.module.cpu(), shop.experiment.data.example()),
             epochs=done.piece.epochs,

@@ -55,7 +55,8 @@ class Job:
     @property
     def role(self) -> str:
         """Where its models lie: `distil-prune-with`."""
-        return f"{self.way.replace('+', '-')}-{'with' if self.taught else 'without'}"
+        name = self.way.replace("+", "-").replace(":", "of")
+        return f"{name}-{'with' if self.taught else 'without'}"
 
     @property
     def epochs(self) -> int:
@@ -151,7 +152,14 @@ def made_of(module: nn.Module, config: ModelConfig | None, *, name: str) -> Made
 
 
 def trained(
-    job: Job, piece: Piece, made: MadeModel, epochs: int, part: str, *, rate: float = 1.0
+    job: Job,
+    piece: Piece,
+    made: MadeModel,
+    epochs: int,
+    part: str,
+    *,
+    rate: float = 1.0,
+    to_the_end: bool = False,
 ) -> Piece:
     """The stage that trains a piece, with the teacher's answers or with labels alone.
 
@@ -162,6 +170,7 @@ def trained(
         epochs: how long.
         part: the stage's name within the way.
         rate: times the run's own learning rate.
+        to_the_end: the last epoch's weights are the result, whatever the recipe selects.
     """
     shop, bench = job.shop, job.bench
     e, source = shop.experiment, bench.source
@@ -172,7 +181,7 @@ def trained(
             role=role,
             seed=job.seed,
             model=made,
-            learning=shortened(e.learning, epochs, rate),
+            learning=shortened(e.learning, epochs, rate, to_the_end=to_the_end),
             samples=taught_samples(e.data) if job.taught else e.data.lessons,
             objective=bench.objective if job.taught else labels_alone(shop),
             teacher=source.teacher if job.taught else None,

@@ -81,3 +81,6 @@ class CompressSpec(Strict):
     sparsity: float = Field(
         0.8, gt=0, lt=1, description="Of distil+sparse: share of zeros in each layer."
     )
+    group: int = Field(
+        32, ge=2, description="Of language models in 4 bits: inputs that share a scale."
+    )

@@ -44,9 +44,8 @@ def squeezed_of(record: Tree | None) -> Squeezed | None:
         primary = str(record["primary"])
         head, *body = _rows(record, primary)
         return Squeezed(
-            intro=f"Target: {cast('int', record['target_bytes']):,} bytes. "
-            f"{wording.metric_name(primary)} on the test data, mean over seeds "
-            f"{', '.join(map(str, cast('Sequence[int]', record['seeds'])))}.",
+            intro=f"{_target(record)} {wording.metric_name(primary)} on the test data, mean over "
+            f"seeds {', '.join(map(str, cast('Sequence[int]', record['seeds'])))}.",
             columns=tuple(head),
             rows=tuple(tuple(row) for row in body),
             notes=tuple(_notes(record)),
@@ -57,6 +56,11 @@ def squeezed_of(record: Tree | None) -> Squeezed | None:
             f"`compress.json` is not as `potstill compress` writes it ({error!r}); remove it, or "
             "run the command again."
         ) from error
+
+
+def _target(record: Tree) -> str:
+    size = cast("int | None", record["target_bytes"])
+    return "Weights in 4 bits." if size is None else f"Target: {size:,} bytes."
 
 
 def _rows(record: Tree, primary: str) -> list[list[str]]:
@@ -77,6 +81,11 @@ def _notes(record: Tree) -> list[str]:
         ci = cast("list[float] | None", gain["ci95"])
         span = "" if ci is None else f" ({ci[0]:+.4f} to {ci[1]:+.4f})"
         found.append(f"{due['way']}: {cast('float', gain['mean']):+.4f}{span} due to the teacher")
+    for way in cast("Sequence[Tree]", record["ways"]):
+        lost = cast("float | None", way.get("lost_by_rounding"))
+        if lost is not None and record["target_bytes"] is None:
+            taught = "with" if way["teacher"] else "without"
+            found.append(f"{way['way']} {taught}: rounding alone costs {lost:.4f} of validation")
     best = cast("Tree | None", record["best"])
     if best is not None:
         taught = "with" if best["teacher"] else "without"

@@ -110,10 +110,11 @@ def refuse(experiment: Experiment) -> None:
         RecipeError: says which, and what to do.
     """
     kind, teacher = experiment.task.kind, experiment.teacher
-    if kind not in KINDS:
+    if kind not in KINDS and experiment.task.name != "causal_lm":
         raise RecipeError(
-            f"`compress` squeezes models of one answer a sample ({', '.join(KINDS)}), and this run "
-            f"is of {experiment.task.name or kind}; its students are made smaller in the recipe."
+            f"`compress` squeezes models of one answer a sample ({', '.join(KINDS)}) and language "
+            f"models, and this run is of {experiment.task.name or kind}; its students are made "
+            "smaller in the recipe."
         )
     if isinstance(teacher, GrowingSource) or experiment.data_free is not None:
         raise RecipeError(

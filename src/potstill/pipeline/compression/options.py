@@ -82,6 +82,7 @@ class Compression:
         quantised: see `Quantised`.
         rows: training samples on which ranges and importance are seen.
         skip: layers that stay in float32, and without zeros.
+        group: inputs that share a scale in 4 bits, of language models; a power of two.
         sparsity: share of zeros in each layer, of `distil+sparse`.
         seeds: of which students; those of the run if left out.
 
@@ -100,6 +101,7 @@ class Compression:
     rows: int = 256
     skip: tuple[str, ...] = ()
     sparsity: float = 0.8
+    group: int = 32
     seeds: tuple[int, ...] | None = field(default=None)
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from potstill.teachers.fingerprints import module_digest
 WORTH = 0.002
 """What plain rounding may cost of the metric, relatively, before `auto` trains for 8 bits."""
 
-_RATE = 0.1  # of the run's own: weights that are trained already move little
+RATE = 0.1  # of the run's own: weights that are trained already move little
 _CALIBRATED = 8  # batches on which training for 8 bits begins
 
 
@@ -55,7 +55,7 @@ def _trained_for_int8(job: Job, found: Filed, path: Path) -> Filed:
     epochs = options.shares(job.epochs, stages=options.steps + 1)[0]
     try:
         made = _felt(job, found.piece)
-        piece = trained(job, found.piece, made, epochs, "int8", rate=_RATE)
+        piece = trained(job, found.piece, made, epochs, "int8", rate=RATE)
         student = piece.module
         assert isinstance(student, FakeQuantised), "as it was made"
         whole = student.converted()

@@ -11,6 +11,7 @@ from potstill.measure.latency import Timing, measure_onnx
 from potstill.measure.size import file_bytes, flops, num_parameters
 from potstill.pipeline.compression.bench import Bench, Start, bench_of
 from potstill.pipeline.compression.files import MODEL, given, write_model
+from potstill.pipeline.compression.language import in_four_bits
 from potstill.pipeline.compression.options import Compression
 from potstill.pipeline.compression.plan import Plan, announce, make_plan
 from potstill.pipeline.compression.quantising import WORTH, filed
@@ -64,7 +65,8 @@ def compress_experiment(
         inner = Ledger(folder / FOLDER)
         try:
             shop = Workshop(run.experiment, folder / FOLDER, ledger=inner, progress=shown)
-            record = _compare(shop, bench)
+            spoken = experiment.task.kind == "tokens"
+            record = (in_four_bits if spoken else _compare)(shop, bench)
             inner.keep_only(shop.stages)
         finally:
             inner.close()

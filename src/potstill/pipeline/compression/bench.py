@@ -70,6 +70,13 @@ class Bench:
             )
         return self.teacher
 
+    def references(self) -> dict[str, list[Start]]:
+        """The teacher, if it is one module, and both students of the run, by role."""
+        found = {} if self.teacher is None else {"teacher": [self.teacher]}
+        for role in ("distilled", "scratch"):
+            found[role] = [self.students[role, seed] for seed in self.seeds]
+        return found
+
 
 def bench_of(shop: Workshop, options: Compression) -> Bench:
     """What the run in the workshop's folder gives; its stages are done already.

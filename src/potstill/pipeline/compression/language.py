@@ -19,7 +19,8 @@ from potstill.pipeline.compression.bench import Bench, Start
 from potstill.pipeline.compression.options import Quantised, Way
 from potstill.pipeline.compression.plan import Plan, Planned
 from potstill.pipeline.compression.quantising import RATE, WORTH
-from potstill.pipeline.compression.record import Made, Reference, Row, record_of
+from potstill.pipeline.compression.record import Made, Reference, record_of
+from potstill.pipeline.compression.rows import all_rows
 from potstill.pipeline.compression.scoring import behind, primary_of, tests_of
 from potstill.pipeline.compression.squeezing import Job, Piece, made_of, trained
 from potstill.pipeline.labelling import Source
@@ -38,14 +39,7 @@ def in_four_bits(shop: Workshop, bench: Bench) -> dict[str, object]:
         RecipeError: a size was asked for, or no way that there is.
     """
     plan = _plan(bench)
-    rows = []
-    for planned in plan.ways:
-        for taught in (True, False) if planned.is_gone else ():
-            jobs = [
-                Job(shop=shop, bench=bench, plan=plan, planned=planned, seed=seed, taught=taught)
-                for seed in bench.seeds
-            ]
-            rows.append(Row(planned=planned, taught=taught, made=tuple(_made(job) for job in jobs)))
+    rows = all_rows(shop, bench, plan, _made)
     task = shop.experiment.task
     record = record_of(
         plan,
@@ -167,12 +161,9 @@ def _objective() -> Objective:
 def _references(shop: Workshop, bench: Bench) -> dict[str, Reference]:
     """The teacher and the run's own students in float32."""
     known: dict[str, Reference] = {}
-    starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
-    for role in ("distilled", "scratch"):
-        starts[role] = [bench.students[role, seed] for seed in bench.seeds]
     if bench.teacher is None:
         known["teacher"] = _reference(shop, bench.ready.teacher)
-    for role, each in starts.items():
+    for role, each in bench.references().items():
         digests = [module_digest(start.module) for start in each]
         found = shop.run(
             f"file-{role}",

@@ -16,6 +16,7 @@ from potstill.pipeline.compression.options import Compression
 from potstill.pipeline.compression.plan import Plan, announce, make_plan
 from potstill.pipeline.compression.quantising import WORTH, filed
 from potstill.pipeline.compression.record import Made, Reference, Row, record_of
+from potstill.pipeline.compression.rows import all_rows
 from potstill.pipeline.compression.scoring import asked, tests_of
 from potstill.pipeline.compression.sparing import sensitivity_of
 from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
@@ -81,17 +82,7 @@ def compress_experiment(
 def _compare(shop: Workshop, bench: Bench) -> dict[str, object]:
     plan = make_plan(shop, bench)
     announce(plan, shop.progress.note)
-    rows = []
-    for planned in plan.ways:
-        if not planned.is_gone:
-            continue
-        for taught in (True, False):
-            jobs = [
-                Job(shop=shop, bench=bench, plan=plan, planned=planned, seed=seed, taught=taught)
-                for seed in bench.seeds
-            ]
-            rows.append(Row(planned=planned, taught=taught, made=tuple(_made(job) for job in jobs)))
-    return _record(shop, bench, plan, rows)
+    return _record(shop, bench, plan, all_rows(shop, bench, plan, _made))
 
 
 def _made(job: Job) -> Made:
@@ -195,10 +186,7 @@ def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dic
         said = tests_of(shop, bench.ready.teacher)
         test = {name: [value] for name, value in said.items()}
         known["teacher"] = Reference(bytes=None, parameters=None, test=test)
-    starts = {} if bench.teacher is None else {"teacher": [bench.teacher]}
-    for role in ("distilled", "scratch"):
-        starts[role] = [bench.students[role, seed] for seed in bench.seeds]
-    for role, each in starts.items():
+    for role, each in bench.references().items():
         shape = role if role == "teacher" else "student"  # both students are of one size and speed
         files[role] = shop.folder / "files" / f"{shape}.onnx"
         found = shop.run(

@@ -8,7 +8,9 @@ from potstill.compress.qat import calibrated
 from potstill.compress.sensitivity import Sensitivity, sensitivity
 from potstill.compress.weight import Precision
 from potstill.errors import ModelError
+from potstill.measure.size import file_bytes
 from potstill.pipeline.compression.files import write_model
+from potstill.pipeline.compression.plan import SLACK
 from potstill.pipeline.compression.scoring import Filed, asked, behind, primary_of
 from potstill.pipeline.compression.squeezing import Job, Piece
 
@@ -47,7 +49,7 @@ def felt(job: Job, piece: Piece) -> FakeQuantised | None:
 
 
 def spared(job: Job, found: Filed, path: Path, *, bound: float) -> Filed:
-    """The file with its worst layers in float32, if that is better; else the one there is."""
+    """The file with its worst layers in float32, if it is better and small enough; or as it was."""
     shop, options = job.shop, job.bench.options
     table = sensitivity_of(job, found.piece, bound=bound)
     if table is None or not table.skip:
@@ -63,7 +65,8 @@ def spared(job: Job, found: Filed, path: Path, *, bound: float) -> Filed:
         skip=skip,
     )
     value = primary_of(shop, asked(shop, draft))
-    if behind(shop, value, found.validation) >= 0:
+    large = not job.way.keeps_shape and file_bytes(draft) > job.plan.target * SLACK
+    if large or behind(shop, value, found.validation) >= 0:
         draft.unlink()
         return found
     draft.replace(path)

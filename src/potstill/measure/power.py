@@ -53,14 +53,16 @@ def energy_per_thousand(
     """
     readers = package_counters(counters) if watts is None else []
     before = [read(path) for path in readers]
-    with metered("predictions", enabled=watts is None and not readers) as meter:
-        with threadpool_limits(limits=threads):
-            begin, predictions = time.perf_counter(), 0
-            while predictions == 0 or time.perf_counter() - begin < seconds:
-                batch = batches[(predictions // len(batches[0])) % len(batches)]
-                call(batch)
-                predictions += len(batch)
-            spent = time.perf_counter() - begin
+    with (
+        metered("predictions", enabled=watts is None and not readers) as meter,
+        threadpool_limits(limits=threads),
+    ):
+        begin, predictions = time.perf_counter(), 0
+        while predictions == 0 or time.perf_counter() - begin < seconds:
+            batch = batches[(predictions // len(batches[0])) % len(batches)]
+            call(batch)
+            predictions += len(batch)
+        spent = time.perf_counter() - begin
     if watts is not None:
         return _record(watts * spent / SECONDS_PER_HOUR, "watts", predictions, spent)
     if readers:

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +20,7 @@ from rich.table import Table
 
 _LINE_SECONDS = 10.0  # between two lines about a long training, where there is no terminal
 _REFRESH_SECONDS = 0.1
+_WIDEST = 400  # columns of a table that is written to a file
 
 
 def fail(text: str) -> None:
@@ -33,14 +35,23 @@ def _plain(text: str) -> str:
 
 
 def show_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table; the first row is its heading."""
+    """Print a table; the first row is its heading. Where there is no terminal, as wide as it is."""
     head, *body = rows
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for number, name in enumerate(head):
-        table.add_column(_plain(name), justify="left" if number == 0 else "right")
+        side: Literal["left", "right"] = "left" if number == 0 else "right"
+        table.add_column(_plain(name), justify=side, overflow="fold")
     for row in body:
         table.add_row(*(_plain(cell) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _natural_width(console, table))
+    console.print(table)
+
+
+def _natural_width(console: Console, table: Table) -> int:
+    wide = console.options.update(max_width=_WIDEST)
+    return Measurement.get(console, wide, table).maximum
 
 
 def say(text: str) -> None:

@@ -138,24 +138,19 @@ def _by_way_of_onnx(shipment: Shipment, make: Callable[[Path], object]) -> None:
         make(whole)
 
 
-def _executorch(shipment: Shipment, path: Path) -> None:
-    export_executorch(
-        shipment.module,
-        shipment.samples,
-        path,
-        normalise=shipment.normalise,
-        texts=shipment.texts,
-    )
+def _captured(export: Callable[..., Path]) -> Callable[[Shipment, Path], None]:
+    """A writer of the student's captured graph."""
 
+    def write(shipment: Shipment, path: Path) -> None:
+        export(
+            shipment.module,
+            shipment.samples,
+            path,
+            normalise=shipment.normalise,
+            texts=shipment.texts,
+        )
 
-def _program(shipment: Shipment, path: Path) -> None:
-    export_program(
-        shipment.module,
-        shipment.samples,
-        path,
-        normalise=shipment.normalise,
-        texts=shipment.texts,
-    )
+    return write
 
 
 def _weights(shipment: Shipment, path: Path) -> None:
@@ -172,7 +167,7 @@ _WRITERS: Mapping[Format, Callable[[Shipment, Path], None]] = {
     Format.ONNX: _plain,
     Format.ONNX_FP16: _half,
     Format.ONNX_INT8: _eighth,
-    Format.EXECUTORCH: _executorch,
-    Format.TORCH: _program,
+    Format.EXECUTORCH: _captured(export_executorch),
+    Format.TORCH: _captured(export_program),
     Format.SAFETENSORS: _weights,
 }

@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import nn
 
 from potstill.compress.fake_quantised import FakeQuantised, Int8
-from potstill.compress.qat import calibrated
 from potstill.compress.quantised_files import save_quantised
 from potstill.compress.weight import Precision
 from potstill.errors import ModelError
@@ -14,7 +13,7 @@ from potstill.pipeline.compression.files import write_model
 from potstill.pipeline.compression.options import Quantised
 from potstill.pipeline.compression.plan import precision_of
 from potstill.pipeline.compression.scoring import Filed, asked, behind, primary_of
-from potstill.pipeline.compression.sparing import spared
+from potstill.pipeline.compression.sparing import ranged, spared
 from potstill.pipeline.compression.squeezing import Job, Piece, made_of, trained
 from potstill.pipeline.experiment import MadeModel
 from potstill.teachers.fingerprints import module_digest
@@ -23,7 +22,6 @@ WORTH = 0.002
 """What plain rounding may cost of the metric, relatively, before `auto` trains for 8 bits."""
 
 RATE = 0.1  # of the run's own: weights that are trained already move little
-_CALIBRATED = 8  # batches on which training for 8 bits begins
 
 
 def filed(job: Job, piece: Piece, path: Path) -> Filed:
@@ -77,13 +75,10 @@ def _trained_for_int8(job: Job, found: Filed, path: Path) -> Filed:
 
 def _felt(job: Job, piece: Piece) -> MadeModel:
     """The piece as a student that rounds as 8 bits would, its ranges seen on training rows."""
-    e = job.shop.experiment
-    feed = e.learning.feed(e.data.lessons, e.data, seed=0, device="cpu")
     how = Int8(skip=job.bench.options.skip)
     plain = made_of(piece.module, None, name=f"{job.way}, int8")
 
     def make(_seed: int) -> nn.Module:
-        module = plain.make(0).requires_grad_(True)
-        return calibrated(module, feed, how=how, count=_CALIBRATED).train()
+        return ranged(job, plain.make(0).requires_grad_(True)).train()
 
     return replace(plain, make=make, key=f"{how} {module_digest(piece.module)}")

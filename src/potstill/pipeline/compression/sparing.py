@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from potstill.compress.fake_quantised import FakeQuantised, Int8
 from potstill.compress.qat import calibrated
 from potstill.compress.sensitivity import Sensitivity, sensitivity
@@ -37,15 +39,24 @@ def sensitivity_of(job: Job, piece: Piece, *, bound: float) -> Sensitivity | Non
 
 def felt(job: Job, piece: Piece) -> FakeQuantised | None:
     """The piece with ranges seen on training rows; `None` where its graph cannot be captured."""
-    e = job.shop.experiment
-    if e.data.normalise.tokens:
+    if job.shop.experiment.data.normalise.tokens:
         return None
-    feed = e.learning.feed(e.data.lessons, e.data, seed=0, device="cpu")
     try:
-        how = Int8(skip=job.bench.options.skip)
-        return calibrated(piece.module, feed, how=how, count=_CALIBRATED)
+        return ranged(job, piece.module)
     except ModelError:
         return None
+
+
+def ranged(job: Job, module: nn.Module) -> FakeQuantised:
+    """A model that rounds as 8 bits would, its ranges seen on training rows.
+
+    Raises:
+        ModelError: its graph cannot be captured.
+    """
+    e = job.shop.experiment
+    feed = e.learning.feed(e.data.lessons, e.data, seed=0, device="cpu")
+    how = Int8(skip=job.bench.options.skip)
+    return calibrated(module, feed, how=how, count=_CALIBRATED)
 
 
 def spared(job: Job, found: Filed, path: Path, *, bound: float) -> Filed:

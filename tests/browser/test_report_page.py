@@ -6,33 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from tests.unit.report.fake_run import write_run
 
 from potstill.report import compare, write_report
+
+from .quiet import quiet_browser
 
 pytestmark = pytest.mark.browser
 
 KINDS = ("image", "table", "signal", "regression", "many")
 CHARTS = {"image": 9, "table": 9, "signal": 8, "regression": 7, "many": 9}
 DESKTOP, PHONE = 1280, 380
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+    with quiet_browser(chromium) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,34 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from tests.unit.tryout.tiny import write_run, write_text_run
 
 from potstill.tryout.room import Room
 from potstill.tryout.server import TryServer
 
+from .quiet import quiet_browser
+
 pytestmark = pytest.mark.browser
 
 KINDS = ("image", "audio", "table", "signal")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
+MICROPHONE = (
+    "--use-fake-device-for-media-stream",  # one that beeps
     "--use-fake-ui-for-media-stream",
 )
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+    with quiet_browser(chromium, *MICROPHONE) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

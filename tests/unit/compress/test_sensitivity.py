@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from potstill import KD, Distiller, ModuleTeacher
+from potstill import KD, ModuleTeacher
 from potstill.compress.fake_quantised import FakeQuantised
 from potstill.compress.qat import train_quantised
 from potstill.compress.sensitivity import sensitivity
-from potstill.errors import Interrupted, RecipeError
+from potstill.errors import RecipeError
 from potstill.tasks import Classification
 
+from .kills import assert_a_kill_changes_nothing
 from .quantised_nets import INPUTS, LABELS, SHORT, batches, prepared, small_net
 
 
@@ -93,18 +94,4 @@ def test_a_killed_training_for_int8_ends_with_the_same_weights_and_ranges(
             folder=folder,
         ).student
 
-    whole = trained(tmp_path / "whole")
-    step = Distiller.step
-
-    def killed(self: Distiller, batch: object) -> object:
-        if self.steps_done == 4:
-            raise Interrupted("stopped")
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Distiller, "step", killed)
-        with pytest.raises(Interrupted):
-            trained(tmp_path / "killed")
-    again = trained(tmp_path / "killed")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    assert_a_kill_changes_nothing(trained, tmp_path, monkeypatch, at=4)

@@ -17,9 +17,11 @@ from potstill.compress.sparse import (
     zeros,
     zipped_bytes,
 )
-from potstill.errors import Interrupted, ModelError, RecipeError
+from potstill.errors import ModelError, RecipeError
 from potstill.models.weights import write_weights
 from potstill.tasks import Classification
+
+from .kills import assert_a_kill_changes_nothing
 
 INPUTS = torch.randn(160, 8, generator=torch.Generator().manual_seed(0))
 LABELS = INPUTS[:, :4].argmax(1)
@@ -107,21 +109,7 @@ def test_a_killed_training_ends_with_the_same_zeros(
         Distiller(student, settings=settings).fit(batches(), folder=folder)
         return student
 
-    whole = trained(tmp_path / "whole")
-    step = Distiller.step
-
-    def killed(self: Distiller, batch: object) -> object:
-        if self.steps_done == 9:
-            raise Interrupted("stopped")
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Distiller, "step", killed)
-        with pytest.raises(Interrupted):
-            trained(tmp_path / "killed")
-    again = trained(tmp_path / "killed")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    assert_a_kill_changes_nothing(trained, tmp_path, monkeypatch, at=9)
 
 
 def test_zeros_save_something_once_zipped(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ _OFFLINE = {
 for _name, _value in {**_OFFLINE, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}.items():
     os.environ.setdefault(_name, _value)
 
-# Speeds that a test measures are not remembered for the user's own runs.
+# Speeds that a test measures are not remembered for the user's own runs; what uv has fetched for
+# them is used: an environment of a test would cost gigabytes again.
+_USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("UV_CACHE_DIR", str(_USERS_CACHE / "uv"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="potstill-tests-")
 
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -48,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason="no Chromium on the PATH"))
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)

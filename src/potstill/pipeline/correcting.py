@@ -24,18 +24,18 @@ from potstill.train.evaluate import Answers, answers_of, score
 Outcome = Mapping[str, object]
 
 WAYS = {
-    "labels": "the class frequencies of the validation labels",
     "teacher": "the teacher's class frequencies on the validation data",
+    "labels": "the class frequencies of the validation labels",
     "priors": "the class frequencies that the teacher knows",
 }
-"""What a correction matches, by the name of the way."""
+"""What a correction matches, by the name of the way; the one that varies least comes first."""
 
 
 def correct(shop: Workshop, teacher: Teacher) -> Outcome:
     """Notice missing classes, propose a correction for every seed, and ship it if that is asked.
 
-    Of the ways to find a correction the one with the best validation figure is proposed; if none is
-    better than leaving the student as it is, nothing is.
+    Of the ways to find a correction the one with the best validation figure is proposed; if leaving
+    the student as it is has a better one than all of them, nothing is.
 
     Returns:
         Empty where nothing was noticed; else `rare`, `known`, `seen`, and by seed `shift`, `way`,
@@ -49,7 +49,9 @@ def correct(shop: Workshop, teacher: Teacher) -> Outcome:
         return {}
     outcome = shop.run(
         "correct",
-        depends_on=shop.key("correct", teacher.fingerprint(), wanted, found.apart, seeds),
+        depends_on=shop.key(
+            "correct", teacher.fingerprint(), wanted, found.apart, seeds, list(WAYS)
+        ),
         files=[shop.models("distilled", seed) / CORRECTION for seed in seeds],
         work=lambda: _correct(shop, teacher, found),
     )
@@ -83,24 +85,33 @@ def _correct(shop: Workshop, teacher: Teacher, found: Frequencies) -> Outcome:
 def _proposed(
     shop: Workshop, answers: Answers, teacher_NC: Tensor, found: Frequencies
 ) -> dict[str, object]:
-    """The way whose correction has the best validation figure."""
+    """What every way would add, and the way that is proposed."""
     task, outputs_NC = shop.experiment.task, answers.outputs
     classes = outputs_NC.shape[1]
-    shifts = {
-        "none": torch.zeros(classes, dtype=torch.float64),
-        "priors": prior_shift(found.known, found.answers),
+    shifts = {  # in the order of `WAYS`
         "teacher": fitted_shift(outputs_NC, teacher_NC.double().softmax(-1)),
         "labels": fitted_shift(outputs_NC, F.one_hot(answers.labels, classes)),
+        "priors": prior_shift(found.known, found.answers),
+        "none": torch.zeros(classes, dtype=torch.float64),
     }
-    sign = 1 if task.higher_is_better else -1
     figures = {way: shifted(answers, shift, shop) for way, shift in shifts.items()}
-    way = max(figures, key=lambda each: sign * figures[each])  # the first of equals
+    way = chosen(figures, higher_is_better=task.higher_is_better)
     return {
         "way": way,
         "shift": [round(v, 6) for v in shifts[way].tolist()],
         "validation": {"before": figures["none"], "after": figures[way]},
         "ways": figures,
     }
+
+
+def chosen(figures: Mapping[str, float], *, higher_is_better: bool) -> str:
+    """The way with the best validation figure; of equals the first of `WAYS`, and `none` the last.
+
+    It is known that the student lacks classes, and a validation set can hold too few rows of them
+    to show it.
+    """
+    sign = 1 if higher_is_better else -1
+    return max([*WAYS, "none"], key=lambda way: sign * figures[way])
 
 
 def shifted(answers: Answers, shift_C: Tensor, shop: Workshop) -> float:
@@ -160,7 +171,7 @@ def sentences(shop: Workshop, outcome: Outcome) -> list[str]:
     each = cast("Mapping[str, Mapping[str, object]]", outcome["seeds"]).values()
     ways = sorted({str(seed["way"]) for seed in each} - {"none"})
     if not ways:
-        return [f"{first} No correction of the output biases is better on the validation data."]
+        return [f"{first} The validation figure is better without a correction."]
     shipped = all(seed["shipped"] for seed in each if seed["way"] != "none")
     matched = " or ".join(WAYS[way] for way in ways)
     done = "It is applied to the shipped student." if shipped else (

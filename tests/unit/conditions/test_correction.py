@@ -11,6 +11,7 @@ from potstill.errors import ModelError
 from potstill.measure.bias import fitted_shift, prior_shift, recall
 from potstill.models import load_model
 from potstill.models.output_bias import output_layer, shift_outputs
+from potstill.pipeline.correcting import chosen
 from potstill.testing import tiny_mlp
 
 from .tiny import recipe, run, save_images
@@ -65,6 +66,24 @@ def test_outputs_are_shifted_by_exactly_the_shift() -> None:
 def test_models_without_output_biases_are_refused(model: nn.Module, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         output_layer(model, torch.randn(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("none", "priors", "teacher", "labels", "way"),
+    [
+        (0.9, 0.8, 0.9, 0.9, "teacher"),  # it costs nothing, and the class is known to lack
+        (0.9, 0.95, 0.8, 0.95, "labels"),
+        (0.9, 0.8, 0.85, 0.89, "none"),
+    ],
+)
+def test_a_correction_is_proposed_unless_the_student_is_better_without(
+    none, priors, teacher, labels, way
+) -> None:
+    figures = {"none": none, "priors": priors, "teacher": teacher, "labels": labels}
+    losses = {name: 1 - figure for name, figure in figures.items()}
+
+    assert chosen(figures, higher_is_better=True) == way
+    assert chosen(losses, higher_is_better=False) == way
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,10 @@
 
     python examples/int8_with_a_teacher.py fashion_mnist.npz --rows 12000 --seeds 0 1 2
 
+With `--labelled 500` only the first 500 rows have labels when int8 is trained, as for whoever
+squeezes a model that was trained elsewhere: labels alone see those as many times as makes equal
+steps, and the student before it was quantised teaches on all rows.
+
 The file has `x_train`, `y_train`, `x_test`, `y_test` as Keras writes them; `digits` instead of a
 file are those of scikit-learn. Needs the extra `compress`.
 """
@@ -22,6 +26,7 @@ from potstill.compress.qat import inputs_of, train_quantised
 from potstill.tasks import Classification
 
 OBJECTIVE = 0.9 * KD(temperature=4) + 0.1 * CrossEntropy()
+SAME_AGAIN = KD(temperature=2)
 
 
 def layer(inside: int, out: int, *, stride: int = 1, groups: int = 1, kernel: int = 1) -> list:
@@ -104,6 +109,7 @@ def main() -> None:
     ask.add_argument("--short", type=int, default=2, help="epochs in int8")
     ask.add_argument("--rate", type=float, default=5e-4, help="peak learning rate in int8")
     ask.add_argument("--freeze-after", type=float, default=0.7, help="share of the steps")
+    ask.add_argument("--labelled", type=int, default=0, help="rows with a label in int8; all if 0")
     ask.add_argument("--uneven", type=float, default=0.0, help="octaves, up and down")
     given = ask.parse_args()
     x, y, x_test, y_test = read(given.data, given.rows)
@@ -134,15 +140,20 @@ def main() -> None:
             "int8 after training, a scale a channel": prepared(channel, student, train),
             "int8 after training, a scale a tensor": start,
         }
-        for name, source in (("with the teacher", teacher), ("on labels", None)):
-            ways[f"the same, trained {name}"] = train_quantised(
-                deepcopy(start),
-                source,
-                train=train,
-                objective=None if source is None else OBJECTIVE,
-                settings=short,
-                seed=seed,
-            ).student
+        few = given.labelled or len(x)
+        labelled = TensorBatches(x[:few], y[:few], batch_size=64, seed=seed)
+        rounds = -(-given.short * train.num_batches // labelled.num_batches)
+        ways["the same, trained on labels"] = train_quantised(
+            deepcopy(start), train=labelled, settings=replace(short, epochs=rounds), seed=seed
+        ).student
+        ways["the same, trained with the teacher"] = train_quantised(
+            deepcopy(start),
+            ModuleTeacher(student.eval(), task) if given.labelled else teacher,
+            train=train,
+            objective=SAME_AGAIN if given.labelled else OBJECTIVE,
+            settings=short,
+            seed=seed,
+        ).student
         figures = {name: accuracy(model, x_test, y_test) for name, model in ways.items()}
         lines.append(figures)
         shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

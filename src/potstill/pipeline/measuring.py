@@ -53,7 +53,10 @@ def measure_quality(
 
 def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> Mapping[str, object]:
     oral = Oral(shop, ready)
-    found = _all_answers(shop, ready, oral)
+    try:
+        found = _all_answers(shop, ready, oral)
+    finally:
+        shop.progress.end()
     selected = found["selected"]
     _keep(shop, selected)
     return {
@@ -76,14 +79,17 @@ def _all_answers(shop: Workshop, ready: Ready, oral: Oral) -> dict[str, dict[str
     e, device = shop.experiment, shop.runtime.device
     test, task = shop.feed(e.data.test), e.task
     found: dict[str, dict[str, Answers]] = {"selected": {}, "last": {}, "best": {}}
-    for which, teacher in {"selected": ready.teacher, **ready.other}.items():
-        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
-        oral.teacher(which, teacher)
     others = others_of(e)
     trained = [("scratch", e.student, e.seeds), ("distilled", e.student, e.seeds)]
     trained += [(other.role, other.model, other.seeds) for other in others]
+    each_once = [(role, model, seed) for role, model, seeds in trained for seed in seeds]
+    shop.progress.begin("every model on the test data", len(each_once) + 1 + len(ready.other), 0)
+    for which, teacher in {"selected": ready.teacher, **ready.other}.items():
+        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
+        oral.teacher(which, teacher)
+        shop.progress.advance(1)
     lasting = {other.role for other in others if not other.has_epochs}
-    for role, model, seed in ((r, m, seed) for r, m, seeds in trained for seed in seeds):
+    for number, (role, model, seed) in enumerate(each_once, 2 + len(ready.other)):
         folder, name = shop.models(role, seed), f"{role}_{seed}"
         known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
         for which in ("selected",) if role in lasting else tuple(found):
@@ -95,6 +101,7 @@ def _all_answers(shop: Workshop, ready: Ready, oral: Oral) -> dict[str, dict[str
                 known[weights] = module, answers_of(module, test, task)
             module, found[which][name] = known[weights]
             oral.student(which, name, module)
+        shop.progress.advance(number)
     if e.chain is not None and e.chain.together:
         for seed in e.seeds:
             joint = together(shop, e.chain, seed).to(device)

@@ -48,7 +48,7 @@ def test_teacher_and_students_lose_little_in_4_bits_and_are_read_back(run) -> No
     for way in record["ways"]:
         assert way["compression"] > 2
         assert way["lost_by_rounding"] is not None
-        assert way["trained_for_int8"] == [0]
+        assert way["trained_quantised"] == [0]
         module, _ = load_int4((run / way["files"]["0"]).parent)
         again = score(answers_of(module, feed, experiment().task), experiment().task)
         assert way["test"]["perplexity"]["mean"] == pytest.approx(again["perplexity"], rel=1e-4)

@@ -21,11 +21,10 @@ from potstill.pipeline.compression.plan import Plan, Planned
 from potstill.pipeline.compression.quantising import RATE, WORTH
 from potstill.pipeline.compression.record import Made, Reference, record_of
 from potstill.pipeline.compression.rows import all_rows
-from potstill.pipeline.compression.scoring import behind, primary_of, tests_of
+from potstill.pipeline.compression.scoring import behind, primary_of, tests_of, tests_of_all
 from potstill.pipeline.compression.squeezing import Job, Piece, made_of, trained
 from potstill.pipeline.labelling import Source
 from potstill.pipeline.workshop import Workshop
-from potstill.protocols import Teacher
 from potstill.teachers import ModuleTeacher
 from potstill.teachers.fingerprints import module_digest
 
@@ -134,7 +133,7 @@ def _write(job: Job, folder: Path) -> Mapping[str, object]:
             validation=primary_of(shop, again),
             test=tests_of(shop, again.to(shop.runtime.device)),
             lost_by_rounding=lost,
-            trained_for_int8=trains,
+            trained_quantised=trains,
         )
     )
 
@@ -162,7 +161,8 @@ def _references(shop: Workshop, bench: Bench) -> dict[str, Reference]:
     """The teacher and the run's own students in float32."""
     known: dict[str, Reference] = {}
     if bench.teacher is None:
-        known["teacher"] = _reference(shop, bench.ready.teacher)
+        test = tests_of_all(shop, [bench.ready.teacher])
+        known["teacher"] = Reference(bytes=None, parameters=None, test=test)
     for role, each in bench.references().items():
         digests = [module_digest(start.module) for start in each]
         found = shop.run(
@@ -177,14 +177,6 @@ def _references(shop: Workshop, bench: Bench) -> dict[str, Reference]:
 
 def _referred(shop: Workshop, starts: Sequence[Start]) -> Mapping[str, object]:
     first = starts[0].module
-    said = [tests_of(shop, start.module.to(shop.runtime.device)) for start in starts]
-    return {
-        "bytes": weight_bytes(first),
-        "parameters": num_parameters(first),
-        "test": {metric: [values[metric] for values in said] for metric in said[0]},
-    }
-
-
-def _reference(shop: Workshop, teacher: Teacher) -> Reference:
-    test = {name: [value] for name, value in tests_of(shop, teacher).items()}
-    return Reference(bytes=None, parameters=None, test=test)
+    test = tests_of_all(shop, (start.module.to(shop.runtime.device) for start in starts))
+    size, parameters = weight_bytes(first), num_parameters(first)
+    return asdict(Reference(bytes=size, parameters=parameters, test=test))

@@ -40,14 +40,14 @@ def filed(job: Job, piece: Piece, path: Path) -> Filed:
     found = Filed(piece=piece, validation=value, lost=lost)
     if not wanted or shop.experiment.data.normalise.tokens:
         return found
-    found = _trained_for_int8(job, found, path)
+    found = _trained_quantised(job, found, path)
     left = behind(shop, found.validation, whole)
     if options.quantised is Quantised.AUTO and left > bound:
         return spared(job, found, path, bound=bound)
     return found
 
 
-def _trained_for_int8(job: Job, found: Filed, path: Path) -> Filed:
+def _trained_quantised(job: Job, found: Filed, path: Path) -> Filed:
     """The same model after some epochs that feel the rounding; kept only if the file is better."""
     shop, options = job.shop, job.bench.options
     epochs = options.shares(job.epochs, stages=options.steps + 1)[0]

@@ -26,7 +26,7 @@ class Made:
     validation: float
     test: Mapping[str, float]
     lost_by_rounding: float | None = None
-    trained_for_int8: bool = False
+    trained_quantised: bool = False
     kept_in_float: Sequence[str] = ()
     zipped_bytes: int | None = None
     zeros: float | None = None
@@ -138,7 +138,7 @@ def _way(
         "epochs": shipped.epochs,
         "train_seconds": sum(one.seconds for one in row.made) / len(row.made),
         "lost_by_rounding": shipped.lost_by_rounding,
-        "trained_for_int8": [one.seed for one in row.made if one.trained_for_int8],
+        "trained_quantised": [one.seed for one in row.made if one.trained_quantised],
         "kept_in_float": {str(one.seed): list(one.kept_in_float) for one in row.made},
         "shipped_seed": shipped.seed,
         "files": {str(one.seed): one.file for one in row.made},

@@ -17,7 +17,7 @@ from potstill.pipeline.compression.plan import Plan, announce, make_plan
 from potstill.pipeline.compression.quantising import WORTH, filed
 from potstill.pipeline.compression.record import Made, Reference, Row, record_of
 from potstill.pipeline.compression.rows import all_rows
-from potstill.pipeline.compression.scoring import asked, tests_of
+from potstill.pipeline.compression.scoring import asked, tests_of, tests_of_all
 from potstill.pipeline.compression.sparing import sensitivity_of
 from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
 from potstill.pipeline.compression.zeroing import zeroed_out
@@ -118,7 +118,7 @@ def _write(job: Job, piece: Piece, path: Path) -> Mapping[str, object]:
             validation=done.validation,
             test=tests_of(shop, asked(shop, path)),
             lost_by_rounding=done.lost,
-            trained_for_int8=done.trained,
+            trained_quantised=done.trained,
             kept_in_float=list(done.kept),
         )
     )
@@ -183,8 +183,7 @@ def _references(shop: Workshop, bench: Bench) -> tuple[dict[str, Reference], dic
     files: dict[str, Path] = {}
     known: dict[str, Reference] = {}
     if bench.teacher is None:
-        said = tests_of(shop, bench.ready.teacher)
-        test = {name: [value] for name, value in said.items()}
+        test = tests_of_all(shop, [bench.ready.teacher])
         known["teacher"] = Reference(bytes=None, parameters=None, test=test)
     for role, each in bench.references().items():
         shape = role if role == "teacher" else "student"  # both students are of one size and speed
@@ -205,8 +204,5 @@ def _refer(
     first = starts[0].module
     if write:
         write_model(shop, first, path, precision=Precision.FLOAT32, rows=1)
-    values: dict[str, list[float]] = {}
-    for start in starts:
-        for metric, value in tests_of(shop, start.module.to(shop.runtime.device)).items():
-            values.setdefault(metric, []).append(value)
-    return asdict(Reference(bytes=file_bytes(path), parameters=num_parameters(first), test=values))
+    test = tests_of_all(shop, (start.module.to(shop.runtime.device) for start in starts))
+    return asdict(Reference(bytes=file_bytes(path), parameters=num_parameters(first), test=test))

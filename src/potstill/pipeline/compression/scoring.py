@@ -1,6 +1,6 @@
 """A file's own answers, scored; and what is known of a file that was made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -54,6 +54,12 @@ def tests_of(shop: Workshop, source: nn.Module | Teacher) -> Mapping[str, float]
     e = shop.experiment
     with torch.no_grad():
         return score(answers_of(source, shop.feed(e.data.test), e.task), e.task)
+
+
+def tests_of_all(shop: Workshop, sources: Iterable[nn.Module | Teacher]) -> dict[str, list[float]]:
+    """All metrics on the test data, of each source in turn."""
+    said = [tests_of(shop, source) for source in sources]
+    return {metric: [values[metric] for values in said] for metric in said[0]}
 
 
 def behind(shop: Workshop, value: float, other: float) -> float:

@@ -16,7 +16,7 @@ from potstill.data import (
     Transfer,
     load,
 )
-from potstill.errors import RecipeError
+from potstill.errors import DataError, RecipeError
 from potstill.losses import Objective, with_counts
 from potstill.recipe import DataSpec, Recipe, TransferSpec
 from potstill.synthesis import DataFree, Method
@@ -42,9 +42,21 @@ def _transfer(spec: TransferSpec, *, trust: bool) -> Transfer:
             given = ", ".join([*spec.options, *(["limit"] if spec.limit is not None else [])])
             raise RecipeError(f"`data.transfer` has {given} and no `source`; name the source.")
         return Transfer(weight=spec.weight, only=spec.only)
-    found = load(spec.source, spec.options, trust=trust, limit=spec.limit)
+    try:
+        found = load(spec.source, spec.options, trust=trust, limit=spec.limit)
+    except DataError as error:
+        raise DataError(
+            f"`data.transfer`: {error} (What has no labels can be a part of the data: `files: "
+            "{…, transfer: …}` of source hf, `x_transfer` of an archive.)"
+        ) from error
     samples: Samples = found.train.concat(found.validation)
-    return Transfer(samples=samples, weight=spec.weight, only=spec.only, name=found.name)
+    return Transfer(
+        samples=samples,
+        tokens=found.tokens,
+        weight=spec.weight,
+        only=spec.only,
+        name=found.name,
+    )
 
 
 def data_free_of(recipe: Recipe) -> DataFree | None:

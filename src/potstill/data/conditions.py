@@ -16,6 +16,7 @@ from torch import Tensor
 
 from potstill.data.arrays import resized
 from potstill.data.samples import DataSet, Kind, Samples, TargetKind
+from potstill.data.tokens import Tokens
 from potstill.errors import DataError, RecipeError
 
 
@@ -106,12 +107,14 @@ class Transfer:
 
     Args:
         samples: from elsewhere; the data's own transfer part if left out.
+        tokens: what the numbers of the samples mean, if they are texts.
         weight: how much each counts in a loss against a training sample, above 0.
         only: whether distilled students learn on nothing else.
         name: of the source, for people.
     """
 
     samples: Samples | None = None
+    tokens: Tokens | None = None
     weight: float = 1.0
     only: bool = False
     name: str = ""
@@ -181,6 +184,8 @@ def _with_transfer(data: DataSet, transfer: Transfer) -> DataSet:
             "`transfer` is set, and the data have no transfer part; name a `source` of it, or give "
             "the data one (`x_transfer` of an .npz file)."
         )
+    if transfer.samples is not None:
+        _check_tokens(transfer.tokens, data.tokens)
     samples = _fitted(samples.unlabelled(), data)
     if transfer.samples is not None:
         places = _first_free(data) + torch.arange(len(samples))
@@ -198,6 +203,16 @@ def _with_transfer(data: DataSet, transfer: Transfer) -> DataSet:
     return _noted(data, said)
 
 
+def _check_tokens(theirs: Tokens | None, mine: Tokens | None) -> None:
+    if mine is None or (theirs is not None and theirs.same_as(mine)):
+        return
+    given = "no tokens" if theirs is None else f"other tokens ({theirs.size} of them)"
+    raise DataError(
+        f"The transfer texts are in {given} than the training texts ({mine.size}); give them as a "
+        "part of the data, `files: {train: …, transfer: …}`, so that both are read alike."
+    )
+
+
 def _weighed(samples: Samples, data: DataSet, weight: float) -> tuple[Samples, DataSet]:
     """Weights whose ratio is as asked and whose mean over all taught samples is 1."""
     mine, theirs = len(data.lessons), len(samples)
@@ -208,7 +223,7 @@ def _weighed(samples: Samples, data: DataSet, weight: float) -> tuple[Samples, D
 
 
 def _fitted(samples: Samples, data: DataSet) -> Samples:
-    """Images from elsewhere brought to the size and channels of the data."""
+    """Images from elsewhere brought to the size and channels of the data, texts to their length."""
     inputs, shape = samples.inputs, data.input_shape
     if data.kind is Kind.IMAGE and inputs.ndim == 4:
         inputs = resized(inputs, (shape[1], shape[2]))
@@ -216,6 +231,8 @@ def _fitted(samples: Samples, data: DataSet) -> Samples:
             inputs = inputs.expand(-1, 3, -1, -1).contiguous()
         elif inputs.shape[1] == 3 and shape[0] == 1:
             inputs = inputs.float().mean(dim=1, keepdim=True).round_().to(torch.uint8)
+    if data.tokens is not None and inputs.ndim == 3 and inputs.shape[2] < shape[1]:
+        inputs = torch.from_numpy(data.tokens.padded(inputs.numpy(), shape[1]))
     if tuple(inputs.shape[1:]) != shape or inputs.dtype != data.train.inputs.dtype:
         raise DataError(
             f"The transfer samples have shape {tuple(inputs.shape[1:])} and the training samples "

@@ -91,6 +91,10 @@ class Tokens:
             raise DataError("The tokenizer has no token that ends a text, which writing one needs.")
         return {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
 
+    def same_as(self, other: "Tokens") -> bool:
+        """Whether both give every token the same number."""
+        return bool(self._tokenizer.get_vocab() == other.tokenizer.get_vocab())
+
     @property
     def size(self) -> int:
         """How many different tokens there are."""

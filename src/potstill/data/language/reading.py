@@ -1,6 +1,6 @@
 """From documents or columns of a data set to rows of tokens with what is asked in them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -85,7 +85,7 @@ def read_documents(parts: Mapping[str, Sequence[str]], *, request: Request, name
     def encode(part: str, tokens: Tokens) -> list[Encoded]:
         return encoded_texts(tokens.tokenizer, parts[part], marks=how is not Rows.BLOCKS)
 
-    return _raw(parts, encode, _tokens(tokenizer, request, encode), how, layout, name=name)
+    return _raw(parts, encode, _tokens(tokenizer, request, encode, parts), how, layout, name=name)
 
 
 def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str) -> Raw:
@@ -123,7 +123,7 @@ def read_columns(parts: Mapping[str, "Dataset"], *, request: Request, name: str)
             answers_only=layout.answers_only,
         )
 
-    tokens = _tokens(tokenizer, request, encode)
+    tokens = _tokens(tokenizer, request, encode, parts)
     return _raw(parts, encode, tokens, layout.rows or Rows.SINGLE, layout, name=name)
 
 
@@ -143,17 +143,20 @@ def _chats(parts: Mapping[str, "Dataset"], column: str, request: Request, name: 
             for chat in chats[part]
         ]
 
-    tokens = _tokens(tokenizer, request, encode)
+    tokens = _tokens(tokenizer, request, encode, parts)
     how = layout.rows or Rows.SINGLE
     return _raw(parts, encode, tokens, how, layout, name=name, chats=chats)
 
 
-def _tokens(tokenizer: "PreTrainedTokenizerBase", request: Request, encode: Encode) -> Tokens:
+def _tokens(
+    tokenizer: "PreTrainedTokenizerBase", request: Request, encode: Encode, parts: Collection[str]
+) -> Tokens:
     """The tokenizer, cut to the tokens in use if the options say so."""
     return chosen_tokens(
         Tokens(tokenizer, language=True),
         request.options,
-        lambda tokens: np.concatenate([np.asarray(t.ids, int) for t in encode("train", tokens)]),
+        lambda tokens, part: np.concatenate([np.asarray(t.ids, int) for t in encode(part, tokens)]),
+        parts,
     )
 
 

@@ -52,12 +52,12 @@ def read_tagged(parts: Mapping[str, "Dataset"], *, request: Request, name: str) 
     classes = request.form.classes or _classes(train, tags, labelled["train"])
     max_length = options.whole("max_length") or DEFAULT_LENGTH
 
-    def train_ids(tokens: Tokens) -> NDArray[np.int32]:
-        planes, _, _ = tokens.words(sentences["train"], max_length=max_length)
+    def ids_of(tokens: Tokens, part: str) -> NDArray[np.int32]:
+        planes, _, _ = tokens.words(sentences[part], max_length=max_length)
         return planes[:, 0][planes[:, 1] > 0]
 
     tokens = Tokens.load(folder, fetch=options.flag("fetch_tokenizer"))
-    tokens = chosen_tokens(tokens, options, train_ids)
+    tokens = chosen_tokens(tokens, options, ids_of, sentences)
     made: dict[str, tuple[NDArray[np.int32], NDArray[np.int64] | None]] = {}
     notes = []
     for part, texts in sentences.items():

@@ -48,12 +48,12 @@ def read_texts(
         first, *rest = read[part]
         return tokens.planes(first, rest[0] if rest else None, max_length=max_length)
 
-    def train_ids(tokens: Tokens) -> NDArray[np.int32]:
-        planes, _ = planes_of("train", tokens)
+    def ids_of(tokens: Tokens, part: str) -> NDArray[np.int32]:
+        planes, _ = planes_of(part, tokens)
         return planes[:, 0][planes[:, 1] > 0]
 
     tokens = Tokens.load(tokenizer, fetch=options.flag("fetch_tokenizer"))
-    tokens = chosen_tokens(tokens, options, train_ids)
+    tokens = chosen_tokens(tokens, options, ids_of, read)
     arrays: dict[str, NDArray[np.int32]] = {}
     notes = []
     for part, (first, *_) in read.items():

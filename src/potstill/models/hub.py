@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from potstill.errors import ModelError, UntrustedCode
+from potstill.errors import ModelError, UntrustedCode, need
 from potstill.models.config import Json, ModelConfig
 
 DECIDED = frozenset(
@@ -51,19 +51,26 @@ def described(
     config: ModelConfig,
     *,
     decided: Collection[str] = DECIDED,
+    also: Collection[str] = (),
     kept: Mapping[str, Json] | None = None,
 ) -> ModelConfig:
     """A model described by its type and settings, so that no folder or hub is needed.
+
+    Settings that its type has no more are left out: configs of the hub carry many that no model
+    reads today.
 
     Args:
         settings: of its Transformers config, with the type.
         config: what it was built from.
         decided: settings that are left out.
+        also: settings that are kept though the type's defaults have none.
         kept: further options.
     """
-    shown = {name: value for name, value in settings.items() if name not in decided}
-    shown.pop("model_type", None)
-    options = {"model_type": str(settings["model_type"]), "config": shown, **(kept or {})}
+    kind = str(settings["model_type"])
+    defaults = need("transformers", extra="text").AutoConfig.for_model(kind)
+    known = {*defaults.to_dict(), *also} - {*decided, "model_type"}
+    shown = {name: value for name, value in settings.items() if name in known}
+    options = {"model_type": kind, "config": shown, **(kept or {})}
     return ModelConfig(
         source="hf",
         name=config.name,

@@ -89,7 +89,7 @@ def rebuildable_translation_model(model: nn.Module, config: ModelConfig) -> Mode
     """The same model described by its type and settings, so that no folder or hub is needed."""
     if not isinstance(model, TranslationModel) or flag(config, "trust_remote_code"):
         return config
-    return described(model.settings(), config)
+    return described(model.settings(), config, also=_MARKS)
 
 
 def _from_type(config: ModelConfig) -> object:

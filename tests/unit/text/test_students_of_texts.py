@@ -1,6 +1,7 @@
 """Students cut from an encoder by importance, and the small ones that read its token vectors."""
 
 import itertools
+import json
 
 import onnxruntime
 import pytest
@@ -21,6 +22,7 @@ from potstill.models.importance import importance, influence, most_important
 from potstill.runtime.texts import fed
 
 from .test_text_batches import BERT, texts
+from .tiny import save_encoder
 
 DISTILBERT = ModelConfig(
     source="hf",
@@ -201,3 +203,34 @@ def test_what_cannot_be_cut_is_said() -> None:
             made(options)
     with pytest.raises(ModelError, match="chosen on texts"):
         create_model(shrunken_config(BERT, {"layers": 2, "keep": "influence"}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layers": 2},
+        {"make": "transformer", "layers": 1, "width": 16, "heads": 2},
+        {"make": "bag", "width": 4},
+    ],
+    ids=["itself", "layers", "transformer", "bag"],
+)
+def test_old_settings_of_a_folder_do_not_keep_a_saved_model_from_loading(tmp_path, options) -> None:
+    folder = save_encoder(tmp_path / "encoder")
+    file = folder / "config.json"
+    old = {"gradient_checkpointing": False, "position_embedding_type": "absolute"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **old}))
+    planes = texts(6).long()
+    planes[:, 0] %= 20  # words that the folder's tokenizer has
+    whole = ModelConfig(source="hf", name=str(folder), input_shape=(2, 40), num_outputs=2)
+    teacher = create_model(whole).eval()
+    config = whole
+    if options:
+        config = calibrated_config(whole, options, texts=lambda: planes, frame=lambda: (2, 3))
+        teacher = create_model(config, seed=5).eval()
+
+    save_model(teacher, config, tmp_path / "saved")
+    again, _ = load_model(tmp_path / "saved")
+
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(planes), teacher.eval()(planes))

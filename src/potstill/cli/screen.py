@@ -73,12 +73,13 @@ class Screen:
         self._console = Console(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._title, self._total, self._start = "", 0, 0
+        self._title, self._total, self._start, self._first = "", 0, 0, 1
         self._begun = self._shown = 0.0
 
     def begin(self, title: str, total_steps: int, done_steps: int) -> None:
         """A training begins."""
-        self._title, self._total, self._start = title, total_steps, done_steps
+        self._title, self._total = title, total_steps
+        self._start, self._first = done_steps, done_steps + 1
         self._begun = self._shown = time.monotonic()
         if self._quiet:
             return
@@ -102,6 +103,9 @@ class Screen:
     def advance(self, steps_done: int) -> None:
         """A step is done."""
         now = time.monotonic()
+        if steps_done == self._first < self._total:  # it loads and compiles: no pace to go by
+            self._begun, self._start = now, steps_done
+            return
         wait = _REFRESH_SECONDS if self._bar is not None else _LINE_SECONDS
         if self._quiet or now - self._shown < wait:
             return

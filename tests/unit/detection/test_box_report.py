@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.browser.quiet import quiet_browser
 from tests.unit.report.fake_run import write_run
 
 from potstill.report import write_report
@@ -69,11 +70,8 @@ def test_other_runs_have_no_such_pictures(tmp_path) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 380])
 def test_the_boxes_are_drawn_over_the_pictures(folder, chromium: str, width: int) -> None:
-    from playwright.sync_api import sync_playwright
-
     page_file = write_report(folder).html
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with quiet_browser(chromium) as browser:
         page = browser.new_page(viewport={"width": width, "height": 900})
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
@@ -82,7 +80,6 @@ def test_the_boxes_are_drawn_over_the_pictures(folder, chromium: str, width: int
         box = page.locator(".panel > svg").nth(1).locator("rect").nth(1).bounding_box()
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         count = page.locator(".panel").count()
-        browser.close()
 
     assert complaints == []
     assert wide <= 0

@@ -12,6 +12,11 @@ DECIDED = frozenset(
 )
 """Settings that the data, the name or the library decide, of models of tokens."""
 
+_READ_BY_ALL = (
+    *("head_dim", "pad_token_id", "bos_token_id", "eos_token_id"),
+    *("decoder_start_token_id", "forced_eos_token_id"),
+)  # and defaults of some types only
+
 
 def flag(config: ModelConfig, name: str) -> bool:
     """An option that is true or false; false if absent.
@@ -46,12 +51,34 @@ def refuse_missing_folder(config: ModelConfig, *, fetch: bool) -> None:
         )
 
 
+def settings_of(kind: str) -> frozenset[str]:
+    """The settings that models of a type have in the installed Transformers, but for the type."""
+    defaults = need("transformers", extra="text").AutoConfig.for_model(kind)
+    return frozenset({*defaults.to_dict(), *_READ_BY_ALL} - {"model_type"})
+
+
+def in_settings_of_today(options: Mapping[str, Json]) -> dict[str, Json]:
+    """Options of a saved model without settings that its type has no more, teachers' included."""
+    found: dict[str, Json] = {}
+    for name, value in options.items():
+        if name == "config" and isinstance(value, Mapping) and "model_type" in options:
+            try:
+                known = settings_of(str(options["model_type"]))
+            except ValueError:  # no such type: whoever builds it says so
+                known = frozenset(value)
+            found[name] = {key: kept for key, kept in value.items() if key in known}
+        elif isinstance(value, Mapping):
+            found[name] = in_settings_of_today(value)
+        else:
+            found[name] = value
+    return found
+
+
 def described(
     settings: Mapping[str, Json],
     config: ModelConfig,
     *,
     decided: Collection[str] = DECIDED,
-    also: Collection[str] = (),
     kept: Mapping[str, Json] | None = None,
 ) -> ModelConfig:
     """A model described by its type and settings, so that no folder or hub is needed.
@@ -63,12 +90,10 @@ def described(
         settings: of its Transformers config, with the type.
         config: what it was built from.
         decided: settings that are left out.
-        also: settings that are kept though the type's defaults have none.
         kept: further options.
     """
     kind = str(settings["model_type"])
-    defaults = need("transformers", extra="text").AutoConfig.for_model(kind)
-    known = {*defaults.to_dict(), *also} - {*decided, "model_type"}
+    known = settings_of(kind).difference(decided)
     shown = {name: value for name, value in settings.items() if name in known}
     options = {"model_type": kind, "config": shown, **(kept or {})}
     return ModelConfig(

@@ -19,7 +19,13 @@ from potstill.models.answering import (
     HuggingFaceTextClassifier,
 )
 from potstill.models.config import TAGGING, Json, ModelConfig
-from potstill.models.hub import described, flag, refuse_missing_folder, refuse_remote_code
+from potstill.models.hub import (
+    described,
+    flag,
+    refuse_missing_folder,
+    refuse_remote_code,
+    settings_of,
+)
 from potstill.models.hushed import hushed
 from potstill.models.options import nearest, refuse_unknown
 from potstill.models.trimmed import OPTION as KEPT
@@ -136,7 +142,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
             f"Transformers has no {what} classifier of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, set(defaults.to_dict()) - _DECIDED, model=kind)
+    refuse_unknown(changes, settings_of(kind) - _DECIDED, model=kind)
     fitted: dict[str, Json] = {}
     if len(config.input_shape) == 3:
         channels, height, width = config.input_shape

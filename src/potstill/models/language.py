@@ -24,6 +24,7 @@ from potstill.models.hub import (
     flag,
     refuse_missing_folder,
     refuse_remote_code,
+    settings_of,
 )
 from potstill.models.logit_shapes import check_logits, shape_of_model
 from potstill.models.options import nearest, refuse_unknown
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 PURPOSE = "causal_lm"
-_ALSO = ("head_dim",)  # read by all types, a default of some
 _OPTIONS = (
     "pretrained",
     "config_only",
@@ -195,7 +195,7 @@ def rebuildable_language_model(model: nn.Module, config: ModelConfig) -> ModelCo
     if not isinstance(model, LanguageModel) or flag(config, "trust_remote_code"):
         return config
     kept = {name: config.options[name] for name in ("lora", "dtype") if name in config.options}
-    return described(model.settings(), config, also=_ALSO, kept=kept)
+    return described(model.settings(), config, kept=kept)
 
 
 def _from_type(config: ModelConfig) -> "PretrainedConfig":
@@ -210,7 +210,7 @@ def _from_type(config: ModelConfig) -> "PretrainedConfig":
             f"Transformers has no causal language model of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, {*defaults.to_dict(), *_ALSO} - DECIDED, model=kind)
+    refuse_unknown(changes, settings_of(kind) - DECIDED, model=kind)
     fitted: dict[str, Json] = {"vocab_size": config.num_outputs}
     marks = ("bos_token_id", "eos_token_id", "pad_token_id")  # of another vocabulary than ours
     fitted |= {mark: None for mark in marks if hasattr(defaults, mark)}

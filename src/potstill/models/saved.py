@@ -9,6 +9,7 @@ from torch import nn
 
 from potstill.errors import ModelError
 from potstill.models.config import Json, ModelConfig
+from potstill.models.hub import in_settings_of_today
 from potstill.models.huggingface import rebuildable_huggingface
 from potstill.models.initial import seeded
 from potstill.models.language import PURPOSE as CAUSAL_LM
@@ -171,4 +172,5 @@ def _read_config(folder: Path) -> ModelConfig:
         )
     if not isinstance(record, dict):
         raise ModelError(f"{path} holds no mapping: copy or write the folder again.")
-    return ModelConfig.from_json(record)
+    config = ModelConfig.from_json(record)
+    return replace(config, options=in_settings_of_today(config.options))

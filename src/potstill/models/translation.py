@@ -15,6 +15,7 @@ from potstill.models.hub import (
     flag,
     refuse_missing_folder,
     refuse_remote_code,
+    settings_of,
 )
 from potstill.models.options import nearest, refuse_unknown
 
@@ -89,7 +90,7 @@ def rebuildable_translation_model(model: nn.Module, config: ModelConfig) -> Mode
     """The same model described by its type and settings, so that no folder or hub is needed."""
     if not isinstance(model, TranslationModel) or flag(config, "trust_remote_code"):
         return config
-    return described(model.settings(), config, also=_MARKS)
+    return described(model.settings(), config)
 
 
 def _from_type(config: ModelConfig) -> object:
@@ -104,7 +105,7 @@ def _from_type(config: ModelConfig) -> object:
             f"Transformers has no encoder-decoder of type `{kind}`: {nearest(kind, known)}"
         )
     defaults = transformers.AutoConfig.for_model(kind)
-    refuse_unknown(changes, set(defaults.to_dict()) - DECIDED | set(_MARKS), model=kind)
+    refuse_unknown(changes, settings_of(kind) - DECIDED, model=kind)
     fitted: dict[str, Json] = {"vocab_size": config.num_outputs, **_MARKS}
     if hasattr(defaults, "decoder_vocab_size"):
         fitted["decoder_vocab_size"] = config.num_outputs

@@ -234,3 +234,20 @@ def test_old_settings_of_a_folder_do_not_keep_a_saved_model_from_loading(tmp_pat
 
     with torch.no_grad():
         torch.testing.assert_close(again.eval()(planes), teacher.eval()(planes))
+
+
+def test_settings_that_a_type_has_no_more_are_left_out_when_a_model_is_loaded(tmp_path) -> None:
+    model = create_model(BERT, seed=0)
+    save_model(model, BERT, tmp_path)
+    file = tmp_path / "config.json"
+    record = json.loads(file.read_text())
+    record["options"]["config"]["gradient_checkpointing"] = False
+    file.write_text(json.dumps(record))
+
+    again, config = load_model(tmp_path)
+
+    assert "gradient_checkpointing" not in config.options["config"]
+    assert config.options["config"]["hidden_size"] == BERT.options["config"]["hidden_size"]
+    planes = texts(4).long()
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(planes), model.eval()(planes))

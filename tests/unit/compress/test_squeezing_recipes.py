@@ -11,7 +11,7 @@ from potstill.losses import KD, CrossEntropy, Hint
 from potstill.pipeline.compression.bench import plain, refuse
 from potstill.recipe import load
 
-from ..text.tiny import save_texts, save_tokenizer
+from ..text.tiny import rows, save_texts, save_tokenizer
 
 SHORT = [
     "distill.epochs=1",
@@ -29,6 +29,9 @@ SHORT = [
 def test_news_end_as_a_small_file(tmp_path) -> None:
     save_tokenizer(tmp_path / "words")
     files = save_texts(tmp_path)
+    more = tmp_path / "more.jsonl"
+    more.write_text("\n".join(json.dumps({"text": row["text"]}) for row in rows(600, seed=9)))
+    files["transfer"] = str(more)
     overrides = [
         *SHORT,
         f"data={{source: hf, files: {json.dumps(files)}, kind: text, inputs: text, label: label}}",
@@ -45,6 +48,10 @@ def test_news_end_as_a_small_file(tmp_path) -> None:
     assert {way["way"] for way in record["ways"]} == {"distil+prune+quantise"}
     assert all(way["reaches"] for way in record["ways"])
     assert record["references"]["teacher"]["latency_ms"]["p50"] > 0
+    stages = json.loads((tmp_path / "run" / "compressed" / "stages.json").read_text())["stages"]
+    part = "distil-prune-quantise-{}-step-1/0"
+    taught, alone = (stages[part.format(how)]["outcome"]["steps"] for how in ("with", "without"))
+    assert alone == pytest.approx(taught, rel=0.2)  # though only a teacher can use all texts
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from potstill.pipeline.compression.bench import Bench, Start, labels_alone, loss
 from potstill.pipeline.compression.options import Way
 from potstill.pipeline.compression.plan import Plan, Planned, narrowed, precision_of
 from potstill.pipeline.experiment import MadeModel
+from potstill.pipeline.foreseeing import as_long
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.training import Assigned, restored, train
 from potstill.pipeline.workshop import Workshop
@@ -175,13 +176,16 @@ def trained(
     shop, bench = job.shop, job.bench
     e, source = shop.experiment, bench.source
     role = f"{job.role}-{part}"
+    learning = shortened(e.learning, epochs, rate, to_the_end=to_the_end)
+    if not job.taught:  # as many steps, also where only a teacher can use all samples
+        learning = as_long(learning, e.data)
     outcome = train(
         shop,
         Assigned(
             role=role,
             seed=job.seed,
             model=made,
-            learning=shortened(e.learning, epochs, rate, to_the_end=to_the_end),
+            learning=learning,
             samples=taught_samples(e.data) if job.taught else e.data.lessons,
             objective=bench.objective if job.taught else labels_alone(shop),
             teacher=source.teacher if job.taught else None,

@@ -75,7 +75,7 @@ def test_the_exported_file_says_what_the_model_says(run, folder) -> None:
 
     with torch.no_grad():
         expected = model.eval()(data.normalise(pictures))
-    assert said.shape == (2, 64 + 16 + 4, 4 + 2)
+    assert said.shape == (2, 256 + 64 + 16, 4 + 2)  # cells of strides 4, 8, 16
     np.testing.assert_allclose(said, expected.numpy(), rtol=1e-3, atol=1e-3)
     parity = json.loads((run.folder / "export" / "parity.json").read_text())["models"]
     assert parity["distilled"]["relative"] <= 1e-4

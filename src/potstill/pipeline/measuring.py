@@ -83,13 +83,14 @@ def _all_answers(shop: Workshop, ready: Ready, oral: Oral) -> dict[str, dict[str
     trained = [("scratch", e.student, e.seeds), ("distilled", e.student, e.seeds)]
     trained += [(other.role, other.model, other.seeds) for other in others]
     each_once = [(role, model, seed) for role, model, seeds in trained for seed in seeds]
-    shop.progress.begin("every model on the test data", len(each_once) + 1 + len(ready.other), 0)
-    for which, teacher in {"selected": ready.teacher, **ready.other}.items():
+    teachers = {"selected": ready.teacher, **ready.other}
+    shop.progress.begin("every model on the test data", len(teachers) + len(each_once), 0)
+    for number, (which, teacher) in enumerate(teachers.items(), 1):
         found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
         oral.teacher(which, teacher)
-        shop.progress.advance(1)
+        shop.progress.advance(number)
     lasting = {other.role for other in others if not other.has_epochs}
-    for number, (role, model, seed) in enumerate(each_once, 2 + len(ready.other)):
+    for number, (role, model, seed) in enumerate(each_once, len(teachers) + 1):
         folder, name = shop.models(role, seed), f"{role}_{seed}"
         known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
         for which in ("selected",) if role in lasting else tuple(found):

@@ -99,20 +99,26 @@ def test_tokens_of_a_transfer_part_are_in_use_too(tmp_path) -> None:
     assert data.tokens.texts(data.transfer.inputs.numpy()) == ["long music"] * 3
 
 
-@pytest.mark.parametrize("vocabulary", ["all", "used"])
-def test_transfer_texts_in_other_tokens_are_refused(tmp_path, vocabulary) -> None:
-    more = tmp_path / "more.jsonl"
+def elsewhere(folder: Path) -> dict[str, object]:
+    """Short labelled texts as a second source, in all tokens."""
+    (folder / "encoder").mkdir()
+    more = folder / "more.jsonl"
     more.write_text("\n".join(json.dumps({"text": "fine", "label": n % 2}) for n in range(40)))
-    (tmp_path / "encoder").mkdir()
-    folder = save_encoder(tmp_path / "encoder")
-    transfer = {"source": "hf", "kind": "text", "inputs": "text", "tokenizer": str(folder),
-                "files": {"train": str(more)}}  # fmt: skip
-    given = content(tmp_path, vocabulary=vocabulary, transfer=transfer)
+    read = {"source": "hf", "kind": "text", "inputs": "text", "files": {"train": str(more)}}
+    return {**read, "tokenizer": str(save_encoder(folder / "encoder"))}
 
-    if vocabulary == "all":
-        data = build(parse(given)).data
-        assert set(data.tokens.texts(data.transfer.inputs.numpy())) == {"fine"}  # padded
-        return
+
+def test_transfer_texts_of_a_second_source_are_padded(tmp_path) -> None:
+    given = content(tmp_path, vocabulary="all", transfer=elsewhere(tmp_path))
+
+    data = build(parse(given)).data
+
+    assert set(data.tokens.texts(data.transfer.inputs.numpy())) == {"fine"}
+
+
+def test_transfer_texts_in_other_tokens_are_refused(tmp_path) -> None:
+    given = content(tmp_path, vocabulary="used", transfer=elsewhere(tmp_path))
+
     with pytest.raises(DataError, match=r"in other tokens \(22 of them\).*`files: \{train"):
         build(parse(given))
 

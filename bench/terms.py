@@ -6,6 +6,8 @@ Every method is cross-entropy plus one term, whose weight is found by the same s
 gradient on the student's weights is made as long as that of cross-entropy on the first batches, and
 a tenth, one and ten times that are tried with a seed of its own and judged on validation data. Then
 three seeds learn with the best; the figure is the accuracy on test data after the last epoch.
+`simkd` is given as in its paper, without labels; its student ships a projector and the teacher's
+classifier, so it has a control of its own: the same network on labels.
 
 Pictures are shown in two augmented views, so that what the teacher says of them is computed once
 and kept in memory (its features in float16) for all trainings.
@@ -39,7 +41,7 @@ import potstill
 from potstill.data import Augment, DataSet, TargetKind, load
 from potstill.losses import Objective, create
 from potstill.losses.objective import Weighted
-from potstill.models import ModelConfig, create_model
+from potstill.models import ModelConfig, ReusedHead, create_model, last_linear, reused_config
 from potstill.pipeline.experiment import Learning
 from potstill.protocols import Offers, SeenLayer, Teacher
 from potstill.runtime.environment import processor_name
@@ -72,17 +74,18 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Method:
-    """A term and its options; `alone` without cross-entropy, `given` with weights of its own."""
+    """A term and its options; `given` with weights of its own."""
 
     term: str
     options: dict[str, Any] = field(default_factory=dict)
     given: tuple[float, float] | None = None  # of the term and of cross-entropy: no search
+    reuses: bool = False  # the student has a place for the teacher's classifier
 
 
 METHODS: Mapping[str, Method] = {
     "scratch": Method("", given=(0.0, 1.0)),
     "kd": Method("kd", {"temperature": 4}),
-    "kd, 0.9 and 0.1": Method("kd", {"temperature": 4}, given=(0.9, 0.1)),
+    "kd (0.9 and 0.1)": Method("kd", {"temperature": 4}, given=(0.9, 0.1)),
     "dkd": Method("dkd", {"temperature": 4}),
     "nkd": Method("nkd"),
     "wttm": Method("wttm"),
@@ -111,6 +114,13 @@ METHODS: Mapping[str, Method] = {
     "cwd": Method("cwd"),
     "mgd": Method("mgd"),
     "vitkd": Method("vitkd"),
+    "simkd": Method(
+        "simkd",
+        {"student_layer": "transfer", "teacher_layer": "auto"},
+        given=(1.0, 0.0),
+        reuses=True,
+    ),
+    "simkd's student alone": Method("", given=(0.0, 1.0), reuses=True),
 }
 
 
@@ -120,7 +130,7 @@ class Setting:
 
     data: DataSet
     epochs: int
-    teacher: Teacher
+    teacher: "Remembered"
     log: Path
 
 
@@ -138,6 +148,8 @@ def main() -> None:
         for name in asked.terms.split(",") if asked.terms else METHODS:
             try:
                 learn(setting, pair, name)
+            except potstill.errors.Interrupted:
+                raise
             except potstill.errors.PotstillError as error:
                 note(setting.log, {"pair": pair, "method": name, "refused": str(error)})
     show(read(asked.out), asked)
@@ -236,18 +248,21 @@ def learning(epochs: int) -> Learning:
     return Learning(settings=settings(epochs), augment=Augment.parse(steps))
 
 
-def model(data: DataSet, source: str, name: str, options: dict[str, Any], seed: int) -> nn.Module:
-    config = ModelConfig(
+def configured(data: DataSet, source: str, name: str, options: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(
         source=source,
         name=name,
         options=options,
         input_shape=tuple(data.train.inputs.shape[1:]),
         num_outputs=data.num_outputs,
     )
-    return create_model(config, seed=seed)
 
 
-def teacher(data: DataSet, log: Path) -> Teacher:
+def model(data: DataSet, source: str, name: str, options: dict[str, Any], seed: int) -> nn.Module:
+    return create_model(configured(data, source, name, options), seed=seed)
+
+
+def teacher(data: DataSet, log: Path) -> Remembered:
     """Trained once; its weights are kept beside the log."""
     module = model(data, "builtin", TEACHER, {}, seed=0)
     kept = log.with_suffix(".teacher.pt")
@@ -292,15 +307,25 @@ def learn(setting: Setting, pair: str, name: str) -> None:
 
 
 def objective(method: Method, weights: tuple[float, float]) -> Objective:
-    cross_entropy = Weighted(weights[1], create("cross_entropy", {}))
-    if not method.term:
-        return Objective((cross_entropy,))
-    return Objective((Weighted(weights[0], create(method.term, method.options)), cross_entropy))
+    terms = ((weights[0], method.term, method.options), (weights[1], "cross_entropy", {}))
+    return Objective(tuple(Weighted(w, create(term, options)) for w, term, options in terms if w))
 
 
-def student(setting: Setting, pair: str, seed: int) -> nn.Module:
+def student(setting: Setting, pair: str, method: Method, seed: int) -> nn.Module:
+    """With random weights; where it reuses the teacher's classifier to be taught, with that."""
     name, options = STUDENTS[pair]
-    return model(setting.data, "timm" if pair == "vit" else "builtin", name, options, seed)
+    source = "timm" if pair == "vit" else "builtin"
+    if not method.reuses:
+        return model(setting.data, source, name, options, seed)
+    taught_by = setting.teacher.inner.model
+    config = reused_config(
+        configured(setting.data, source, name, options), width=last_linear(taught_by).in_features
+    )
+    small = create_model(config, seed=seed)
+    assert isinstance(small, ReusedHead)
+    if method.term:
+        small.adopt(taught_by)
+    return small
 
 
 def even_weight(setting: Setting, pair: str, method: Method) -> float:
@@ -310,7 +335,7 @@ def even_weight(setting: Setting, pair: str, method: Method) -> float:
     """
     lengths = []
     for weights in ((1.0, 0.0), (0.0, 1.0)):
-        small = student(setting, pair, SEARCH_SEED)
+        small = student(setting, pair, method, SEARCH_SEED)
         distiller = Distiller(
             small,
             setting.teacher,
@@ -346,8 +371,8 @@ def train(
     for line in read(setting.log):
         if key.items() <= line.items():
             return line
-    small = student(setting, pair, seed)
     method = METHODS[name]
+    small = student(setting, pair, method, seed)
     plan = learning(setting.epochs)
     distiller = Distiller(
         small,

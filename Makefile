@@ -20,6 +20,9 @@ INSTALL := $(BIN)/uv pip install $(QUIET) --python $(BIN)/python \
 # Several processes share the cores, so each one gets a single thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# Where Python keeps no compiled files, every process compiles thousands of modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs constraints clean

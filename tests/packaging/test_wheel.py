@@ -1,4 +1,4 @@
-"""The wheel alone, installed into an empty environment, runs the demo."""
+"""The wheel alone, installed into an empty environment, runs the demo, and without a network."""
 
 import json
 import os
@@ -16,6 +16,19 @@ import pytest
 import potstill
 
 ROOT = Path(__file__).parents[2]
+WITHOUT_NETWORK = """
+import socket, sys
+asked = []
+def refused(*where, **_options):
+    asked.append(where)
+    raise OSError("no network here")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refused
+from potstill.cli import main
+try:
+    main()
+finally:
+    assert not asked, asked
+"""
 DEMO = ("demo", "--seeds", "2", "--out")  # the folder follows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -101,10 +114,10 @@ def test_the_command_says_its_version(installed: Installed) -> None:
     assert potstill.__version__ in done.stdout
 
 
-def test_the_demo_runs_to_its_report(installed: Installed) -> None:
+def test_the_demo_runs_to_its_report_and_makes_no_network_call(installed: Installed) -> None:
     out = installed.folder / "run"
 
-    done = installed.run("potstill", *DEMO, str(out))
+    done = installed.run("python", "-c", WITHOUT_NETWORK, *DEMO, str(out))
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     (results,) = out.rglob("results.json")

@@ -1,9 +1,9 @@
 """`speed: exact` ends with the weights of the loop in `examples/plain_pytorch.py`, bit for bit."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +15,17 @@ from potstill.train import OptimizerName
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-_spec = importlib.util.spec_from_file_location("plain_pytorch", EXAMPLES / "plain_pytorch.py")
-assert _spec is not None
-assert _spec.loader is not None
-plain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain)
+
+def _example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+plain = _example("plain_pytorch")
 
 
 def _ours(student, teacher, x, y, *, seed, **options):
@@ -74,13 +80,12 @@ def test_training_on_labels_alone_equals_the_plain_loop() -> None:
 
 
 @pytest.mark.slow
-def test_both_examples_end_with_the_same_accuracy() -> None:
-    printed = [
-        subprocess.run(
-            [sys.executable, EXAMPLES / name], capture_output=True, text=True, check=True
-        ).stdout
-        for name in ("plain_pytorch.py", "with_potstill.py")
-    ]
+def test_both_examples_end_with_the_same_accuracy(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # one of them adds its folder
+    printed = []
+    for name in ("plain_pytorch", "with_potstill"):
+        _example(name).main()
+        printed.append(capsys.readouterr().out)
 
     assert "teacher: 9" in printed[0]
     assert printed[0].splitlines()[-1] == printed[1].splitlines()[-1]

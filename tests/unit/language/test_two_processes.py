@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-_SCRIPT = Path(__file__).with_name("two_processes.py")
+from . import two_processes
 
 
-def _weights(path: Path, devices: int) -> dict[str, torch.Tensor]:
+def _here(path: Path) -> dict[str, torch.Tensor]:
+    two_processes.main(path, 1)
+    return torch.load(path, weights_only=True)
+
+
+def _by_two(path: Path) -> dict[str, torch.Tensor]:
     clean = {k: v for k, v in os.environ.items() if k not in {"LOCAL_RANK", "NODE_RANK"}}
     done = subprocess.run(
-        [sys.executable, _SCRIPT, path, str(devices)],
+        [sys.executable, two_processes.__file__, path, "2"],
         env=clean,
         capture_output=True,
         text=True,
@@ -28,7 +33,7 @@ def _weights(path: Path, devices: int) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_processes_give_the_weights_of_one(tmp_path) -> None:
-    one, two = (_weights(tmp_path / f"{n}.pt", n) for n in (1, 2))
+    one, two = _here(tmp_path / "one.pt"), _by_two(tmp_path / "two.pt")
 
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)

@@ -17,11 +17,11 @@ from potstill.errors import RecipeError
 from potstill.pipeline.labelling import ask_experiment, label_experiment
 from potstill.pipeline.storing import exact, key_of, taught_samples
 from potstill.recipe import Recipe, load
+from potstill.runtime.progress import Progress
 from potstill.store import Store, StoreWriter
 from potstill.store import label as write_labels
 from potstill.store.codec import Codec
 from potstill.store.labelling import FEATURES, LOGITS
-from potstill.train.progress import Progress
 
 
 def label(

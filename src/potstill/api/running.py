@@ -32,9 +32,9 @@ from potstill.pipeline.experiment import (
 from potstill.pipeline.planning import Plan, make_plan
 from potstill.protocols import Term
 from potstill.recipe import Recipe, load
+from potstill.runtime.progress import Progress
 from potstill.synthesis import DataFree
 from potstill.train import GrowingTeacher, TrainSettings
-from potstill.train.progress import Progress
 
 load_recipe = load
 

@@ -8,8 +8,8 @@ from potstill.build.workers import work_together
 from potstill.pipeline.concluding import Found, conclude
 from potstill.pipeline.search_settings import Settings
 from potstill.recipe import Recipe, load
+from potstill.runtime.progress import Progress
 from potstill.search.targets import Targets, targets_of
-from potstill.train.progress import Progress
 
 
 def search_recipe(

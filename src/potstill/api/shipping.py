@@ -16,7 +16,7 @@ from potstill.export.sound import check_sound
 from potstill.pipeline import Pipeline, Run
 from potstill.pipeline.compression import Compression, compress_experiment
 from potstill.recipe import Recipe, load
-from potstill.train.progress import Progress
+from potstill.runtime.progress import Progress
 from potstill.tryout.answering import Answerer
 from potstill.tryout.room import Room
 from potstill.tryout.server import TryServer

@@ -20,6 +20,7 @@ from potstill.pipeline.search_settings import Settings
 from potstill.pipeline.searching import Search
 from potstill.pipeline.storing import obstacle_to
 from potstill.recipe import Recipe, parse
+from potstill.runtime.progress import Progress
 from potstill.search import (
     FAMILY,
     LR,
@@ -39,7 +40,6 @@ from potstill.search import (
     terms_choice,
 )
 from potstill.search.door import optuna
-from potstill.train.progress import Progress
 
 TASKS = ("classification", "keyword", "multi_label", "regression")
 _VIEWS = 8  # of augmented samples that are stored, at most

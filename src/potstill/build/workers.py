@@ -11,6 +11,7 @@ from potstill.errors import PotstillError
 from potstill.pipeline.searching import FOLDER, Search
 from potstill.pipeline.trying import TRAINED
 from potstill.runtime.files import write_text
+from potstill.runtime.progress import showing
 from potstill.search import count
 
 _LOOK_SECONDS = 1.0
@@ -38,20 +39,18 @@ def work_together(search: Search, *, jobs: int, words: Sequence[str]) -> None:
     logs = [search.folder / FOLDER / f"job-{number}.log" for number in range(jobs)]
     workers = [_start(command, log, environment) for log in logs]
     total = search.settings.trials
-    search.progress.begin("search", total, count(search.study.trials(), *TRAINED))
     told: set[int] = set()
-    try:
-        while any(worker.poll() is None for worker in workers):
-            time.sleep(_LOOK_SECONDS)
-            search.tell_of(told)
-    except BaseException:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.wait()
-        raise
-    finally:
-        search.progress.end()
+    with showing(search.progress, "search", total, count(search.study.trials(), *TRAINED)):
+        try:
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(_LOOK_SECONDS)
+                search.tell_of(told)
+        except BaseException:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait()
+            raise
     search.tell_of(told)
     if all(worker.returncode for worker in workers):
         said = logs[0].read_text(encoding="utf-8").strip().splitlines() or ["nothing was said"]

@@ -13,7 +13,7 @@ from potstill.runtime.fabric import Runtime
 from potstill.train import Batches, Distiller, Fit, TrainSettings
 
 if TYPE_CHECKING:
-    from potstill.train.progress import Progress
+    from potstill.runtime.progress import Progress
 
 CALIBRATION_BATCHES = 8
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from potstill.pipeline.storing import labelling_feed
 from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
+from potstill.runtime.progress import showing
 from potstill.teachers.api import ApiTeacher
 
 ANSWERS = "answers.jsonl"
@@ -26,10 +27,7 @@ def ask_ahead(shop: Workshop, teacher: Teacher) -> int:
     missing = teacher.unanswered(batches)
     if not missing:
         return 0
-    shop.progress.begin(f"asking {teacher.server.model}, texts", len(missing), 0)
-    try:
+    with showing(shop.progress, f"asking {teacher.server.model}, texts", len(missing)) as advance:
         for number, _ in enumerate(teacher.ask(missing), start=1):
-            shop.progress.advance(number)
-    finally:
-        shop.progress.end()
+            advance(number)
     return len(missing)

@@ -13,6 +13,7 @@ from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.runtime.files import write_with
+from potstill.runtime.progress import showing
 from potstill.synthesis import DataFree, make_images
 from potstill.teachers.fingerprints import digest
 
@@ -60,8 +61,7 @@ def _make_all(
         if old not in files:
             old.unlink()
     made = 0
-    shop.progress.begin("images", wanted.chunks, 0)
-    try:
+    with showing(shop.progress, "images", wanted.chunks) as advance:
         for chunk, file in enumerate(files):
             if not file.exists():
                 images = make_images(
@@ -74,9 +74,7 @@ def _make_all(
                 )
                 _write(file, images)
                 made += 1
-            shop.progress.advance(chunk + 1)
-    finally:
-        shop.progress.end()
+            advance(chunk + 1)
     return {"images": wanted.images, "made_now": made}
 
 

@@ -29,9 +29,10 @@ from potstill.pipeline.storing import (
     taught_samples,
 )
 from potstill.pipeline.teaching import get_teacher
-from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.runtime.files import read_json, write_json
+from potstill.runtime.progress import Progress, Silent, showing
 from potstill.signals import Batch
 from potstill.store import Store, StoreKey, StoreWriter, label
 from potstill.store.codec import Codec
@@ -42,7 +43,6 @@ from potstill.teachers import ApiTeacher, StoredTeacher
 from potstill.teachers.fast import exact_of
 from potstill.teachers.fingerprints import digest
 from potstill.train.handshake import shake_hands
-from potstill.train.progress import Progress
 
 RECORD = "store.json"
 
@@ -206,8 +206,7 @@ def write_store(
         with StoreWriter(where, key=key, codecs=codecs) as writer:
             if experiment.storing.codec is not None:  # the exact ones change nothing
                 _rehearse(shop, writer, teacher, feed)
-            shop.progress.begin("label", views * feed.num_batches, 0)
-            try:
+            with showing(shop.progress, "label", views * feed.num_batches) as advance:
                 done = label(
                     teacher,
                     feed,
@@ -215,10 +214,8 @@ def write_store(
                     views=views,
                     samples_of=samples_of(shop),
                     context=shop.runtime.autocast,
-                    advance=shop.progress.advance,
+                    advance=advance,
                 )
-            finally:
-                shop.progress.end()
             writer.flush()
             manifest = writer.manifest
         return {

@@ -30,6 +30,7 @@ from potstill.pipeline.teaching import Ready
 from potstill.pipeline.training import BEST, LAST, SELECTED, restored
 from potstill.pipeline.workshop import Workshop
 from potstill.runtime.files import write_with
+from potstill.runtime.progress import showing
 from potstill.train.evaluate import Answers, answers_of, score
 
 PREDICTIONS, SAMPLES = "predictions.npz", "samples.npz"
@@ -53,10 +54,7 @@ def measure_quality(
 
 def _measure(shop: Workshop, ready: Ready, corrected: Mapping[str, object]) -> Mapping[str, object]:
     oral = Oral(shop, ready)
-    try:
-        found = _all_answers(shop, ready, oral)
-    finally:
-        shop.progress.end()
+    found = _all_answers(shop, ready, oral)
     selected = found["selected"]
     _keep(shop, selected)
     return {
@@ -84,25 +82,26 @@ def _all_answers(shop: Workshop, ready: Ready, oral: Oral) -> dict[str, dict[str
     trained += [(other.role, other.model, other.seeds) for other in others]
     each_once = [(role, model, seed) for role, model, seeds in trained for seed in seeds]
     teachers = {"selected": ready.teacher, **ready.other}
-    shop.progress.begin("every model on the test data", len(teachers) + len(each_once), 0)
-    for number, (which, teacher) in enumerate(teachers.items(), 1):
-        found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
-        oral.teacher(which, teacher)
-        shop.progress.advance(number)
-    lasting = {other.role for other in others if not other.has_epochs}
-    for number, (role, model, seed) in enumerate(each_once, len(teachers) + 1):
-        folder, name = shop.models(role, seed), f"{role}_{seed}"
-        known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
-        for which in ("selected",) if role in lasting else tuple(found):
-            weights = hashlib.sha256((folder / _FILES[which]).read_bytes()).digest()
-            if weights not in known:
-                module = restored(
-                    model, folder, num_outputs=shop.num_outputs, file=_FILES[which]
-                ).to(device)
-                known[weights] = module, answers_of(module, test, task)
-            module, found[which][name] = known[weights]
-            oral.student(which, name, module)
-        shop.progress.advance(number)
+    total = len(teachers) + len(each_once)
+    with showing(shop.progress, "every model on the test data", total) as advance:
+        for number, (which, teacher) in enumerate(teachers.items(), 1):
+            found[which]["teacher_0"] = answers_of(teacher.to(device), test, task)
+            oral.teacher(which, teacher)
+            advance(number)
+        lasting = {other.role for other in others if not other.has_epochs}
+        for number, (role, model, seed) in enumerate(each_once, len(teachers) + 1):
+            folder, name = shop.models(role, seed), f"{role}_{seed}"
+            known: dict[bytes, tuple[nn.Module, Answers]] = {}  # the selected is last or best
+            for which in ("selected",) if role in lasting else tuple(found):
+                weights = hashlib.sha256((folder / _FILES[which]).read_bytes()).digest()
+                if weights not in known:
+                    module = restored(
+                        model, folder, num_outputs=shop.num_outputs, file=_FILES[which]
+                    ).to(device)
+                    known[weights] = module, answers_of(module, test, task)
+                module, found[which][name] = known[weights]
+                oral.student(which, name, module)
+            advance(number)
     if e.chain is not None and e.chain.together:
         for seed in e.seeds:
             joint = together(shop, e.chain, seed).to(device)

@@ -40,15 +40,15 @@ from potstill.pipeline.shipping import ship_models, write_cards
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.training import Assigned, train
-from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.report import write_report
 from potstill.runtime.environment import describe_environment
 from potstill.runtime.files import write_json, write_text
+from potstill.runtime.progress import Progress, Silent
 from potstill.train.evaluate import answers_of, score
 from potstill.train.handshake import Agreement, shake_hands
 from potstill.train.pace import EXACT_PACE, Pace
-from potstill.train.progress import Progress
 from potstill.train.replaced import undrawn
 
 

@@ -23,6 +23,7 @@ from potstill.pipeline.teaching import Ready
 from potstill.pipeline.workshop import Workshop
 from potstill.pipeline.writing import BATCH, Writer, read_by, written_by
 from potstill.runtime.files import write_with
+from potstill.runtime.progress import showing
 from potstill.teachers.fingerprints import digest
 
 FOLDER, WRITTEN, HALF = "sequences", "written.jsonl", "half.jsonl"
@@ -111,29 +112,29 @@ def _write_all(
     done = {row for row, sample in enumerate(ids) if sample in known}
     inputs = data.train.inputs[list(chosen)]
     sources = read_by(data, inputs)
-    shop.progress.begin("sequences", -(-(len(chosen) - len(done)) // BATCH), 0)
-    try:
-        with half.open("a", encoding="utf-8") as file:
-            batches = written_by(
-                module,
-                inputs,
-                data,
-                device=shop.runtime.device,
-                beams=wanted.beams,
-                each=wanted.beams if wanted.keep is Keep.NEAREST else 1,
-                done=done,
-            )
-            for number, (rows, texts) in enumerate(batches, start=1):
-                for row, of_row in zip(rows, texts, strict=True):
-                    if row in done:
-                        continue
-                    said = nearest(of_row, data.references[ids[row]])
-                    line = {"id": ids[row], "source": sources[row], "target": said}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()
-                shop.progress.advance(number)
-    finally:
-        shop.progress.end()
+    total = -(-(len(chosen) - len(done)) // BATCH)
+    with (
+        showing(shop.progress, "sequences", total) as advance,
+        half.open("a", encoding="utf-8") as file,
+    ):
+        batches = written_by(
+            module,
+            inputs,
+            data,
+            device=shop.runtime.device,
+            beams=wanted.beams,
+            each=wanted.beams if wanted.keep is Keep.NEAREST else 1,
+            done=done,
+        )
+        for number, (rows, texts) in enumerate(batches, start=1):
+            for row, of_row in zip(rows, texts, strict=True):
+                if row in done:
+                    continue
+                said = nearest(of_row, data.references[ids[row]])
+                line = {"id": ids[row], "source": sources[row], "target": said}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            advance(number)
     half.replace(folder / WRITTEN)
     return len(chosen) - len(done)
 

@@ -21,7 +21,8 @@ from potstill.pipeline.search_settings import Settings
 from potstill.pipeline.teaching import Ready, get_teacher
 from potstill.pipeline.trialling import Lane
 from potstill.pipeline.trying import TRAINED, Rules, Trying, said_of
-from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.workshop import Workshop
+from potstill.runtime.progress import Progress, Silent
 from potstill.search import (
     FAMILY,
     OWN,
@@ -33,7 +34,6 @@ from potstill.search import (
     count,
 )
 from potstill.search.targets import BASE, MEMORY, OPTIONS
-from potstill.train.progress import Progress
 
 FOLDER = "search"
 _WAIT_SECONDS = 1.0

@@ -19,7 +19,7 @@ from potstill.pipeline.workshop import Workshop
 from potstill.protocols import Teacher
 from potstill.train import Distiller, Fit, GrowingTeacher, OnPolicy, Select
 from potstill.train.pace import EXACT_PACE, Pace
-from potstill.train.progress import Watch
+from potstill.train.watch import Watch
 
 SELECTED = "model.safetensors"
 LAST, BEST = "last.safetensors", "best.safetensors"

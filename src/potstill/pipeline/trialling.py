@@ -16,10 +16,11 @@ from potstill.pipeline.labelling import Source
 from potstill.pipeline.ledger import Ledger
 from potstill.pipeline.storing import taught_samples
 from potstill.pipeline.training import Assigned, train
-from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.workshop import Workshop
+from potstill.runtime.progress import Silent
 from potstill.search.trials import State
 from potstill.teachers import StoredTeacher
-from potstill.train.progress import Watch
+from potstill.train.watch import Watch
 
 ROLE = "distilled"
 

@@ -10,6 +10,7 @@ from potstill.errors import Interrupted, PotstillError, RecipeError
 from potstill.pipeline.candidates import Candidate, Figures, Make, Scales
 from potstill.pipeline.trialling import Lane
 from potstill.protocols import Task
+from potstill.runtime.progress import Progress, showing
 from potstill.search import (
     FAMILY,
     Asked,
@@ -22,7 +23,6 @@ from potstill.search import (
     rivals,
     shown,
 )
-from potstill.train.progress import Progress
 
 TRAINED = (State.DONE, State.PRUNED)
 RIVALS = 3
@@ -76,13 +76,11 @@ class Trying:
     def work(self, lane: Lane, *, trials: int, minutes: float | None) -> None:
         """Trials until there are so many of them, by this process and others on the same study."""
         deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-        self.progress.begin("search", trials, count(self.study.trials(), *TRAINED))
-        try:
+        trained = count(self.study.trials(), *TRAINED)
+        with showing(self.progress, "search", trials, trained) as advance:
             while self._is_worth_more(trials) and time.monotonic() < deadline:
                 self._one(lane)
-                self.progress.advance(count(self.study.trials(), *TRAINED))
-        finally:
-            self.progress.end()
+                advance(count(self.study.trials(), *TRAINED))
 
     def _is_worth_more(self, trials_wanted: int) -> bool:
         trials = self.study.trials()

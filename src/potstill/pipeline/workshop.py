@@ -12,31 +12,14 @@ from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.hastening import Hastening
 from potstill.pipeline.ledger import Ledger
 from potstill.runtime.fabric import Runtime
+from potstill.runtime.progress import Progress
 from potstill.runtime.tracking import make_loggers
 from potstill.train.handshake import Agreement
-from potstill.train.progress import Progress
 
 EVALUATION_BATCH = 1000
 TEXT_BATCHES = {"cpu": 16}  # texts in order, padded to the longest: on a CPU padding costs
 TEXT_BATCH = 128
 SOUND_BATCH = 64  # of unequal length
-
-
-@final
-class Silent:
-    """A `Progress` that shows nothing."""
-
-    def begin(self, title: str, total_steps: int, done_steps: int) -> None:
-        """Nothing."""
-
-    def advance(self, steps_done: int) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
 
 
 @final

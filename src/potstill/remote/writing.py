@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Protocol, final
+from typing import final
 
 from potstill.errors import DataError, RecipeError
 from potstill.remote.answers import choice_of, is_list, is_map
@@ -16,24 +16,9 @@ from potstill.remote.client import Client
 from potstill.remote.journal import Journal
 from potstill.remote.refusals import Refused
 from potstill.runtime.files import storing, write_text
+from potstill.runtime.progress import Progress, Silent, showing
 
 Row = dict[str, object]
-
-
-class Reporting(Protocol):
-    """Something that shows how far the asking is."""
-
-    def begin(self, title: str, total_steps: int, done_steps: int) -> None:
-        """Asking begins, or goes on."""
-        ...
-
-    def advance(self, steps_done: int) -> None:
-        """One more answer is there."""
-        ...
-
-    def end(self) -> None:
-        """All is answered, or it stops."""
-        ...
 
 
 @final
@@ -126,7 +111,7 @@ def write_answers(
     writing: Writing,
     prompt: str = "prompt",
     answer: str = "answer",
-    progress: Reporting | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Let the model answer every prompt, and write prompts with answers, one JSON object a line.
 
@@ -158,15 +143,10 @@ def write_answers(
             path, body = writing.request(client.server.model, rows[number][prompt], sample)
             journal.put(keys[job], _said(client.post(path, body), chat=writing.chat))
 
-        if progress is not None:
-            progress.begin(f"asking {client.server.model}", len(missing), 0)
-        try:
+        title = f"asking {client.server.model}"
+        with showing(progress or Silent(), title, len(missing)) as advance:
             for done, _ in enumerate(client.each(missing, ask), start=1):
-                if progress is not None:
-                    progress.advance(done)
-        finally:
-            if progress is not None:
-                progress.end()
+                advance(done)
         made = [{**rows[job[0]], **_columns(journal, keys[job], answer)} for job in jobs]
     finally:
         journal.close()

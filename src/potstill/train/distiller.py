@@ -26,7 +26,8 @@ from potstill.train.settings import TrainSettings, bound_weights, make_optimizer
 from potstill.train.sharing import encoded, shared_encoder
 
 if TYPE_CHECKING:
-    from potstill.train.progress import Progress, Watch
+    from potstill.runtime.progress import Progress
+    from potstill.train.watch import Watch
 
 _SILENCE = Signals()
 _ROW_BITS = 32  # of a sample's word; the step's number stands above them

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from potstill.errors import Interrupted, NonFiniteLoss
 from potstill.runtime.files import write_with
+from potstill.runtime.progress import Progress, Silent, showing
 from potstill.runtime.seeds import random_state, restore_random_state, seed_everything
 from potstill.train.batches import Batches
 from potstill.train.checkpoint import Checkpoint, State
 from potstill.train.evaluate import answers_of, score
 from potstill.train.guard import FiniteGuard, StopRequest, has_finite_weights, listening
 from potstill.train.pace import as_written
-from potstill.train.progress import Progress, Watch
 from potstill.train.record import Means, Record
 from potstill.train.settings import Select
+from potstill.train.watch import Watch
 
 if TYPE_CHECKING:
     from potstill.train.distiller import Distiller, Fit
@@ -44,7 +45,8 @@ class Training:
         self._watch = watch
         self._distiller, self._train, self._validation = distiller, train, validation
         self._settings, self._task = distiller.settings, distiller.task
-        self._seed, self._role, self._folder, self._progress = seed, role, folder, progress
+        self._seed, self._role, self._folder = seed, role, folder
+        self._progress = progress or Silent()
         name = f"{role}-{seed}.pt"
         self._checkpoint = Checkpoint(
             None if folder is None else folder / "checkpoints" / name,
@@ -80,15 +82,9 @@ class Training:
         else:
             self._record.restore([])
             self._distiller.rehearse(self._train, note=self._note)
-        if self._progress is not None:
-            title = f"{self._role}, seed {self._seed}"
-            self._progress.begin(title, self._total, self._distiller.steps_done)
-        try:
-            with listening() as stop:
-                self._epochs(stop)
-        finally:
-            if self._progress is not None:
-                self._progress.end()
+        title, done = f"{self._role}, seed {self._seed}", self._distiller.steps_done
+        with showing(self._progress, title, self._total, done), listening() as stop:
+            self._epochs(stop)
         return self._fit()
 
     def _epochs(self, stop: StopRequest) -> None:
@@ -103,8 +99,7 @@ class Training:
             self._guard.see(figures["loss"], distiller.steps_done - 1)
             self._means.add(figures)
             self._index = index + 1
-            if self._progress is not None:
-                self._progress.advance(distiller.steps_done)
+            self._progress.advance(distiller.steps_done)
             if stop.asked:
                 self._interrupt()
             if self._checkpoint.is_due():
@@ -151,13 +146,12 @@ class Training:
         assert isinstance(plain, dict), "metrics are a mapping"
         prefix = f"{self._role}-{self._seed}/{split}"
         self._distiller.runtime.log({f"{prefix}/{k}": v for k, v in plain.items()}, steps)
-        if self._progress is not None and split == "validation":
+        if split == "validation":
             shown = ", ".join(f"{k} {v:.4f}" for k, v in plain.items())
             self._progress.note(f"{self._role} seed {self._seed} epoch {self._epoch}: {shown}")
 
     def _note(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress.note(f"{self._role}, seed {self._seed}: {text}")
+        self._progress.note(f"{self._role}, seed {self._seed}: {text}")
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._clock

@@ -23,11 +23,11 @@ from potstill.pipeline.compression.squeezing import Job, Piece, squeezed
 from potstill.pipeline.compression.zeroing import zeroed_out
 from potstill.pipeline.experiment import Experiment
 from potstill.pipeline.ledger import Ledger
-from potstill.pipeline.workshop import Silent, Workshop
+from potstill.pipeline.workshop import Workshop
 from potstill.report import squeezed_markdown, squeezed_of, write_report
 from potstill.runtime.files import write_json, write_text
+from potstill.runtime.progress import Progress, Silent
 from potstill.teachers.fingerprints import digest, module_digest
-from potstill.train.progress import Progress
 
 FOLDER = "compressed"
 """Where a run keeps what was squeezed, in its folder."""

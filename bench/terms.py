@@ -258,13 +258,9 @@ def configured(data: DataSet, source: str, name: str, options: dict[str, Any]) -
     )
 
 
-def model(data: DataSet, source: str, name: str, options: dict[str, Any], seed: int) -> nn.Module:
-    return create_model(configured(data, source, name, options), seed=seed)
-
-
 def teacher(data: DataSet, log: Path) -> Remembered:
     """Trained once; its weights are kept beside the log."""
-    module = model(data, "builtin", TEACHER, {}, seed=0)
+    module = create_model(configured(data, "builtin", TEACHER, {}), seed=0)
     kept = log.with_suffix(".teacher.pt")
     if kept.exists():
         module.load_state_dict(torch.load(kept, weights_only=True))
@@ -312,16 +308,20 @@ def objective(method: Method, weights: tuple[float, float]) -> Objective:
 
 
 def student(setting: Setting, pair: str, method: Method, seed: int) -> nn.Module:
-    """With random weights; where it reuses the teacher's classifier to be taught, with that."""
+    """With random weights. MobileNetV2 has channels last: twice as fast a step on a CPU."""
     name, options = STUDENTS[pair]
-    source = "timm" if pair == "vit" else "builtin"
-    if not method.reuses:
-        return model(setting.data, source, name, options, seed)
-    taught_by = setting.teacher.inner.model
-    config = reused_config(
-        configured(setting.data, source, name, options), width=last_linear(taught_by).in_features
+    config = configured(setting.data, "timm" if pair == "vit" else "builtin", name, options)
+    small = (
+        reusing(setting, config, method, seed) if method.reuses else create_model(config, seed=seed)
     )
-    small = create_model(config, seed=seed)
+    return small.to(memory_format=torch.channels_last) if pair == "other" else small
+
+
+def reusing(setting: Setting, config: ModelConfig, method: Method, seed: int) -> ReusedHead:
+    """With a place for the teacher's classifier; with that itself where a term teaches."""
+    taught_by = setting.teacher.inner.model
+    width = last_linear(taught_by).in_features
+    small = create_model(reused_config(config, width=width), seed=seed)
     assert isinstance(small, ReusedHead)
     if method.term:
         small.adopt(taught_by)

@@ -191,7 +191,7 @@ def _decide(paired: _Paired, gap: float, alpha: float) -> tuple[Helped, str]:
     if paired.p_value < alpha and gap <= 0:
         return Helped.UNCLEAR, (
             f"There is a gain ({p}), but the teacher is not better than the student without one: "
-            "what it gave is regularisation, not knowledge."
+            "it regularises, or answers where there are no labels; it does not know more."
         )
     if paired.p_value < alpha:
         return Helped.YES, _reason_for_yes(paired, gap, p)

@@ -43,7 +43,7 @@ def test_a_gain_from_a_useless_teacher_is_not_help() -> None:
     verdict = accuracy([0.95, 0.96, 0.955], [0.90, 0.905, 0.903], [0.10])
 
     assert verdict["helped"] == "unclear"
-    assert "regularisation" in verdict["reason"]
+    assert "it regularises" in verdict["reason"]
     assert verdict["gap_recovered"] is None
 
 

@@ -5,6 +5,7 @@ comparison allows for.
 """
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import numpy as np
@@ -73,7 +74,8 @@ def _translated(estimator: object, width: int, kind: str) -> onnx.ModelProto:
                 options=options,
             )
     except Exception as error:  # skl2onnx has no root of exceptions
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = shorten(first, 80, placeholder=" …")
         raise ExportError(
             f"skl2onnx has no ONNX form of {type(estimator).__name__} ({line}); it is timed as it "
             "is."

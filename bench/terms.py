@@ -94,6 +94,7 @@ METHODS: Mapping[str, Method] = {
     "probability_mse": Method("probability_mse", {"temperature": 4}),
     "hard_kd": Method("hard_kd"),
     "ofa": Method("ofa"),
+    "ofa_exits": Method("ofa_exits"),
     "hint": Method("hint"),
     "attention_transfer": Method("attention_transfer", {"form": "squared"}),
     "fsp": Method("fsp"),

@@ -140,6 +140,15 @@ def paired(
     return tuple(sorted(pairs, key=lambda pair: order.index(pair[0])))
 
 
+def stages_of(model: Trace) -> tuple[str, ...]:
+    """Names of a model's stages, of a model of blocks four of them, in their order.
+
+    Raises:
+        HandshakeError: there is no layer to choose.
+    """
+    return tuple(layer.name for layer in _thinned(_offered(model, "student")))
+
+
 def _outermost(group: list[SeenLayer], earlier: list[SeenLayer]) -> SeenLayer:
     """The last layer of a stage that does not hold an earlier stage as well."""
     names = [layer.name for layer in earlier]

@@ -3,6 +3,7 @@
 Shapes: N rows, B samples, C classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, final
 
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from potstill.errors import HandshakeError, RecipeError
 from potstill.features.exits import Exit, Exits
 from potstill.features.layout import Layout
+from potstill.features.pairing import AUTO, Trace, stages_of
 from potstill.functional.divergences import is_target
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
 from potstill.losses.checks import check_choice, check_flag, check_number
-from potstill.losses.layers import feature_of
+from potstill.losses.layers import Layers, feature_of, not_chosen
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
@@ -83,10 +85,11 @@ class OFAExits(ArithmeticTerm):
         smaller than the authors' (one block for tokens, no merging of patches).
     Requires: labels of one class a row, and any teacher: its layers are not read.
     Related: `OFA` is the same for the last logits; the paper uses both.
-    Example: `CrossEntropy() + OFA() + OFAExits(("layer1", "layer2"))`
+    Example: `CrossEntropy() + OFA() + OFAExits()`
 
     Args:
-        student_layers: names of modules of the student.
+        student_layers: names of modules of the student; or "auto": the ends of its stages, of a
+            model of blocks four of them.
         student_layout: how to read their features; by default from their number of axes.
         gamma: 1 or more.
         temperature: T of p and q, above 0; without a factor T², as in the paper.
@@ -95,7 +98,7 @@ class OFAExits(ArithmeticTerm):
         seed: of the initial weights.
     """
 
-    student_layers: tuple[str, ...]
+    student_layers: Layers = AUTO
     student_layout: Layout | str | None = field(default=None, kw_only=True)
     gamma: float = field(default=1.5, kw_only=True)
     temperature: float = field(default=1.0, kw_only=True)
@@ -109,13 +112,8 @@ class OFAExits(ArithmeticTerm):
     def __post_init__(self) -> None:
         OFA(gamma=self.gamma, temperature=self.temperature, sharpen=self.sharpen)
         check_number(self, "width", self.width, at_least=1)
-        given: object = self.student_layers
-        names = (given,) if isinstance(given, str) else tuple(self.student_layers)
-        if not names or not all(isinstance(name, str) for name in names):
-            raise RecipeError(
-                f"`OFAExits` got student_layers={given!r}; give a list of names of layers."
-            )
-        object.__setattr__(self, "student_layers", names)
+        if self.student_layers != AUTO:
+            object.__setattr__(self, "student_layers", _listed(self.student_layers))
         if self.student_layout is not None:
             layout = check_choice(self, "student_layout", self.student_layout, Layout)
             object.__setattr__(self, "student_layout", layout)
@@ -125,18 +123,39 @@ class OFAExits(ArithmeticTerm):
         """The key of the log."""
         return "ofa_exits"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether layers are still to be chosen."""
+        return self.student_layers == AUTO
+
+    def layers(self) -> tuple[str, ...]:
+        """Their names; none while they are to be chosen."""
+        return () if isinstance(self.student_layers, str) else self.student_layers
+
+    def named(self, student: Trace, teacher: Trace) -> Self:
+        """A copy in which `auto` has become names; the teacher's layers are not looked at.
+
+        Raises:
+            HandshakeError: nothing can be chosen.
+        """
+        if not self.is_open:
+            return self
+        return replace(self, student_layers=stages_of(replace(student, layout=self.student_layout)))
+
     def needs(self) -> Needs:
         """The teacher's logits, class labels and the layers."""
-        return _needs(self.student_layers)
+        return _needs(self.layers(), of_layers=True)
 
     def bind(self, student: Signals, teacher: Signals) -> Self:
         """A copy with exits of its own.
 
         Raises:
-            HandshakeError: a layer is missing.
+            HandshakeError: a layer is missing, or nobody has chosen them.
         """
+        if self.is_open:
+            raise not_chosen(self.name)
         classes = _dense(self, teacher).shape[1]
-        features = [feature_of(self, student, n, of="student") for n in self.student_layers]
+        features = [feature_of(self, student, n, of="student") for n in self.layers()]
         with seeded(self.seed):
             made = Exits(
                 Exit(each, width=self.width, classes=classes, layout=self.student_layout)
@@ -165,7 +184,7 @@ class OFAExits(ArithmeticTerm):
         logits_NC = keep_rows(upcast(_dense(self, teacher).detach()), mask_N)
         p_NC = (logits_NC / self.temperature).softmax(dim=-1)
         losses = []
-        for branch, layer in zip(self.exits, self.student_layers, strict=True):
+        for branch, layer in zip(self.exits, self.layers(), strict=True):
             read = keep_rows(feature_of(self, student, layer, of="student"), target.valid)
             q_NC = upcast(branch(read)) / self.temperature
             losses.append(enhanced(q_NC, p_NC, labels_N, gamma=self.gamma, sharpen=self.sharpen))
@@ -190,14 +209,25 @@ def enhanced(
     return -(shares_NC * student_NC.log_softmax(dim=-1)).sum(dim=-1)
 
 
-def _needs(layers: tuple[str, ...] = ()) -> Needs:
+def _listed(given: object) -> tuple[str, ...]:
+    names = (
+        (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
+    )
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise RecipeError(
+            f'`OFAExits` got student_layers={given!r}; give a list of names of layers, or "{AUTO}".'
+        )
+    return names
+
+
+def _needs(layers: tuple[str, ...] = (), *, of_layers: bool = False) -> Needs:
     return Needs(
-        student_logits=not layers,
+        student_logits=not of_layers,
         teacher_logits=True,
         labels=True,
         class_labels=True,
         min_classes=2,
-        kinds=frozenset({"single_label"}) if layers else ONE_OF_MANY,
+        kinds=frozenset({"single_label"}) if of_layers else ONE_OF_MANY,
         student_layers=layers,
     )
 

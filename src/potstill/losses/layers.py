@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,10 +13,24 @@ from potstill.features.pairing import AUTO, Trace, Wanted, paired
 from potstill.functional.reductions import sum_rows
 from potstill.losses.checks import check_choice
 from potstill.losses.term import ArithmeticTerm
-from potstill.protocols import Needs
+from potstill.protocols import Needs, Term
 from potstill.signals import Signals, Target
 
 Layers = str | tuple[str, ...]
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A term whose layers may be left to the handshake."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether layers are still to be chosen."""
+        ...
+
+    def named(self, student: Trace, teacher: Trace) -> Term:
+        """A copy in which `auto` has become names."""
+        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,10 +133,15 @@ class LayerTerm(ArithmeticTerm):
     def check_named(self) -> None:
         """Raise `HandshakeError` while layers are to be chosen."""
         if self.is_open:
-            raise HandshakeError(
-                f"The layers of `{self.name}` are `{AUTO}` and nobody has chosen them; a "
-                "`Distiller` does, your own loop names them (`objective_with_layers`)."
-            )
+            raise not_chosen(self.name)
+
+
+def not_chosen(term: str) -> HandshakeError:
+    """What a term says that is used before its layers have names."""
+    return HandshakeError(
+        f"The layers of `{term}` are `{AUTO}` and nobody has chosen them; a `Distiller` does, your "
+        "own loop names them (`objective_with_layers`)."
+    )
 
 
 def feature_of(term: ArithmeticTerm, signals: Signals, layer: str, *, of: str) -> Tensor:

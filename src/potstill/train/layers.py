@@ -8,6 +8,7 @@ from potstill.errors import HandshakeError
 from potstill.features.pairing import AUTO, Trace
 from potstill.features.tracing import traced
 from potstill.losses import LayerTerm, Objective
+from potstill.losses.layers import Choosing
 from potstill.losses.objective import Weighted
 from potstill.protocols import Needs, Task, Teacher, Term
 from potstill.signals import Batch, LazyLogits, Signals
@@ -18,7 +19,7 @@ _ROWS = 2
 
 def has_open_layers(objective: Objective) -> bool:
     """Whether a term's layers are still to be chosen."""
-    return any(isinstance(term, LayerTerm) and term.is_open for _, term in objective)
+    return any(isinstance(term, Choosing) and term.is_open for _, term in objective)
 
 
 def objective_with_layers(
@@ -67,9 +68,10 @@ def describe_pairs(objective: Objective, student: Signals, teacher: Signals) -> 
 
 
 def _named(term: Term, student: Trace, teacher: Trace) -> Term:
-    if not isinstance(term, LayerTerm) or not term.is_open:
+    in_pairs = isinstance(term, LayerTerm)
+    if not isinstance(term, Choosing) or not term.is_open:
         return term
-    if not teacher.layers:
+    if in_pairs and not teacher.layers:
         raise HandshakeError(
             f"This cannot be trained:\n  - {term.name}: its layers are `{AUTO}`, and this teacher "
             "does not show its layers in order. Name `student_layer` and `teacher_layer`, or give "

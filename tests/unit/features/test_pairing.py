@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from potstill.errors import HandshakeError
 from potstill.features import Trace, Wanted, paired, traced
+from potstill.features.pairing import stages_of
 from potstill.models.resnet_cifar import resnet_cifar
 from potstill.protocols import SeenLayer
 
@@ -173,3 +174,10 @@ def test_a_name_that_is_given_finds_its_partner() -> None:
 def test_a_model_that_is_one_layer_has_nothing_to_pair() -> None:
     with pytest.raises(HandshakeError, match="no layer"):
         paired(trace(mlp(3072, 5)), trace(Tokens(2)), wanted=Wanted.VECTOR)
+
+
+def test_stages_of_one_model_need_no_other() -> None:
+    assert stages_of(trace(Stages(4, 8, 16))) == ("stages.0", "stages.1", "stages.2")
+    assert stages_of(trace(Tokens(8))) == ("blocks.1", "blocks.3", "blocks.5", "blocks.7")
+    with pytest.raises(HandshakeError, match="student shows no layer"):
+        stages_of(trace(mlp(3072, 5)))

@@ -31,7 +31,7 @@ from .cases import logits
         ("dkd", {"beta": -1}, "at least 0"),
         ("huber", {"delta": 0}, "above 0"),
         ("squared_error", {"follow": "data"}, '"labels", "teacher"'),
-        ("ofa_exits", {}, "needs `student_layers`"),
+        ("ofa_exits", {"student_layers": []}, "a list of names of layers, or"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "distance": "l2"}, "cosine"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "student_layout": "x"}, "tokens"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "project": 1}, "true or false"),
@@ -45,7 +45,7 @@ def test_recipes_get_a_sentence_for_each_mistake(name: str, options: dict, says:
 
 def test_the_catalogue_builds_every_term_by_its_own_name() -> None:
     for name, term_class in L.TERMS.items():
-        term = L.create(name, {"student_layers": ("a",)} if name == "ofa_exits" else {})
+        term = L.create(name, {})
         assert type(term) is term_class
         assert term.name == name
 

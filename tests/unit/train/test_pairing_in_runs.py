@@ -9,7 +9,7 @@ from torch import nn
 
 from potstill.data import from_arrays
 from potstill.errors import HandshakeError
-from potstill.losses import KD, CrossEntropy, Hint
+from potstill.losses import KD, CrossEntropy, Hint, OFAExits
 from potstill.pipeline import Experiment, GivenTeacher, Learning, MadeModel, Pipeline
 from potstill.pipeline.experiment import Measuring, Storing, Use
 from potstill.pipeline.labelling import label_experiment
@@ -76,6 +76,23 @@ def test_what_cannot_be_chosen_says_what_to_do() -> None:
         )
     with pytest.raises(HandshakeError, match="nobody has chosen them"):
         Hint().bind(None, None)
+
+
+def test_exits_are_put_after_every_stage_and_ask_for_no_layer_of_the_teacher() -> None:
+    teacher = FunctionTeacher(lambda x: x[:, :3])  # shows none
+    distiller = Distiller(_mlp(0, 5, 4), teacher, objective=CrossEntropy() + OFAExits(width=4))
+
+    agreement = distiller.prepare(_batch())
+    values = [float(distiller.step(_batch())["loss"]) for _ in range(2)]
+
+    assert agreement.named.summands[1].term.student_layers == ("1", "3")
+    assert "ofa_exits: 1, 3" in agreement.pairing[0]
+    given = Distiller(
+        _mlp(0, 5, 4), teacher, objective=CrossEntropy() + OFAExits(("1", "3"), width=4)
+    )
+    assert values == [float(given.step(_batch())["loss"]) for _ in range(2)]
+    with pytest.raises(HandshakeError, match="nobody has chosen them"):
+        OFAExits().bind(None, None)
 
 
 def test_wrapped_teachers_show_the_layers_of_their_models() -> None:

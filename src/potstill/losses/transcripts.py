@@ -116,7 +116,7 @@ class FrameKD(RowTerm):
         frames alike to those alone in which the teacher says a letter (blank elimination).
     Requires: a teacher with the student's letters and as many frames. No labels.
     Related: with `blank_weight=1` this is `KD`.
-    Example: `0.5 * FrameKD(temperature=1, blank_weight=0.3) + 0.5 * CTC()`
+    Example: `0.3 * FrameKD(temperature=1, blank_weight=0) + CTC()`
 
     Args:
         temperature: T, above 0.

@@ -112,8 +112,8 @@ class OFAExits(ArithmeticTerm):
     def __post_init__(self) -> None:
         OFA(gamma=self.gamma, temperature=self.temperature, sharpen=self.sharpen)
         check_number(self, "width", self.width, at_least=1)
-        if self.student_layers != AUTO:
-            object.__setattr__(self, "student_layers", _listed(self.student_layers))
+        names = _listed(self.student_layers)
+        object.__setattr__(self, "student_layers", AUTO if names == (AUTO,) else names)
         if self.student_layout is not None:
             layout = check_choice(self, "student_layout", self.student_layout, Layout)
             object.__setattr__(self, "student_layout", layout)
@@ -210,14 +210,16 @@ def enhanced(
 
 
 def _listed(given: object) -> tuple[str, ...]:
-    names = (
-        (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
-    )
-    if not names or not all(isinstance(name, str) and name for name in names):
+    names = (given,) if isinstance(given, str) else given
+    if (
+        not isinstance(names, Sequence)
+        or not names
+        or not all(isinstance(name, str) and name for name in names)
+    ):
         raise RecipeError(
             f'`OFAExits` got student_layers={given!r}; give a list of names of layers, or "{AUTO}".'
         )
-    return names
+    return tuple(names)
 
 
 def _needs(layers: tuple[str, ...] = (), *, of_layers: bool = False) -> Needs:

@@ -53,6 +53,7 @@ def test_the_catalogue_builds_every_term_by_its_own_name() -> None:
 def test_options_are_taken_over() -> None:
     assert L.create("kd", {"temperature": 8}) == L.KD(temperature=8)
     assert L.create("hint", {"student_layer": "a", "teacher_layer": "b"}) == L.Hint("a", "b")
+    assert L.create("ofa_exits", {"student_layers": ["auto"]}) == L.OFAExits()
 
 
 @pytest.mark.parametrize("term", [L.KD(), L.CrossEntropy(), L.JSD(), L.ProbabilityMSE()], ids=repr)

@@ -15,6 +15,8 @@ from potstill.recipe import parse
 
 from .tiny import save_encoder, save_texts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory):

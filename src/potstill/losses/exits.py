@@ -3,21 +3,20 @@
 Shapes: N rows, B samples, C classes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from potstill.errors import HandshakeError, RecipeError
+from potstill.errors import HandshakeError
 from potstill.features.exits import Exit, Exits
 from potstill.features.layout import Layout
 from potstill.features.pairing import AUTO, Trace, stages_of
 from potstill.functional.divergences import is_target
 from potstill.functional.reductions import keep_rows, sum_rows, upcast
 from potstill.losses.checks import check_choice, check_flag, check_number
-from potstill.losses.layers import Layers, feature_of, not_chosen
+from potstill.losses.layers import Layers, feature_of, listed, names_of, not_chosen
 from potstill.losses.rows import ONE_OF_MANY, RowTerm
 from potstill.losses.term import ArithmeticTerm
 from potstill.protocols import Needs
@@ -112,8 +111,8 @@ class OFAExits(ArithmeticTerm):
     def __post_init__(self) -> None:
         OFA(gamma=self.gamma, temperature=self.temperature, sharpen=self.sharpen)
         check_number(self, "width", self.width, at_least=1)
-        names = _listed(self.student_layers)
-        object.__setattr__(self, "student_layers", AUTO if names == (AUTO,) else names)
+        names = names_of(self, "student_layers", self.student_layers)
+        object.__setattr__(self, "student_layers", listed(names) or AUTO)
         if self.student_layout is not None:
             layout = check_choice(self, "student_layout", self.student_layout, Layout)
             object.__setattr__(self, "student_layout", layout)
@@ -130,7 +129,7 @@ class OFAExits(ArithmeticTerm):
 
     def layers(self) -> tuple[str, ...]:
         """Their names; none while they are to be chosen."""
-        return () if isinstance(self.student_layers, str) else self.student_layers
+        return listed(self.student_layers) or ()
 
     def named(self, student: Trace, teacher: Trace) -> Self:
         """A copy in which `auto` has become names; the teacher's layers are not looked at.
@@ -207,19 +206,6 @@ def enhanced(
     others_NC = teacher_NC**gamma if sharpen else teacher_NC
     shares_NC = torch.where(label_NC, (1 + teacher_NC) ** gamma - 1, others_NC)
     return -(shares_NC * student_NC.log_softmax(dim=-1)).sum(dim=-1)
-
-
-def _listed(given: object) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
-    if (
-        not isinstance(names, Sequence)
-        or not names
-        or not all(isinstance(name, str) and name for name in names)
-    ):
-        raise RecipeError(
-            f'`OFAExits` got student_layers={given!r}; give a list of names of layers, or "{AUTO}".'
-        )
-    return tuple(names)
 
 
 def _needs(layers: tuple[str, ...] = (), *, of_layers: bool = False) -> Needs:

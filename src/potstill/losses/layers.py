@@ -60,8 +60,8 @@ class LayerTerm(ArithmeticTerm):
             if layout is not None:
                 object.__setattr__(self, side, check_choice(self, side, layout, Layout))
         for side in ("student_layer", "teacher_layer"):
-            object.__setattr__(self, side, _names(self, side, getattr(self, side)))
-        mine, theirs = _listed(self.student_layer), _listed(self.teacher_layer)
+            object.__setattr__(self, side, names_of(self, side, getattr(self, side)))
+        mine, theirs = listed(self.student_layer), listed(self.teacher_layer)
         if mine is not None and theirs is not None and len(mine) != len(theirs):
             raise RecipeError(
                 f"`{type(self).__name__}` got {len(mine)} layers of the student and {len(theirs)} "
@@ -75,7 +75,7 @@ class LayerTerm(ArithmeticTerm):
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The names of the student's and the teacher's layers."""
-        mine, theirs = _listed(self.student_layer), _listed(self.teacher_layer)
+        mine, theirs = listed(self.student_layer), listed(self.teacher_layer)
         return tuple(zip(mine or (AUTO,), theirs or (AUTO,), strict=False))
 
     def needs(self) -> Needs:
@@ -96,16 +96,22 @@ class LayerTerm(ArithmeticTerm):
             teacher: what was seen of the teacher.
 
         Raises:
-            HandshakeError: nothing can be chosen.
+            HandshakeError: nothing can be chosen, or the teacher shows no layers.
         """
         if not self.is_open:
             return self
+        if not teacher.layers:
+            raise HandshakeError(
+                f"its layers are `{AUTO}`, and this teacher does not show its layers in order. "
+                "Name `student_layer` and `teacher_layer`, or give a teacher that is a torch "
+                "module."
+            )
         pairs = paired(
             replace(student, layout=self.student_layout),
             replace(teacher, layout=self.teacher_layout),
             wanted=self.wanted,
-            student_layers=_listed(self.student_layer),
-            teacher_layers=_listed(self.teacher_layer),
+            student_layers=listed(self.student_layer),
+            teacher_layers=listed(self.teacher_layer),
         )
         mine, theirs = tuple(m for m, _ in pairs), tuple(t for _, t in pairs)
         if len(pairs) == 1:
@@ -177,7 +183,8 @@ def total_of(
     return losses_B.mean() * count
 
 
-def _names(term: LayerTerm, side: str, given: object) -> Layers:
+def names_of(term: ArithmeticTerm, side: str, given: object) -> Layers:
+    """A name, several in order, or "auto"; `RecipeError` for anything else."""
     if isinstance(given, str) and given:
         return given
     if isinstance(given, Sequence) and given and all(isinstance(n, str) and n for n in given):
@@ -188,7 +195,8 @@ def _names(term: LayerTerm, side: str, given: object) -> Layers:
     )
 
 
-def _listed(layers: Layers) -> tuple[str, ...] | None:
+def listed(layers: Layers) -> tuple[str, ...] | None:
+    """The names; `None` while they are to be chosen."""
     if layers == AUTO:
         return None
     return (layers,) if isinstance(layers, str) else layers

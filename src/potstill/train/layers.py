@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from potstill.errors import HandshakeError
-from potstill.features.pairing import AUTO, Trace
+from potstill.features.pairing import Trace
 from potstill.features.tracing import traced
 from potstill.losses import LayerTerm, Objective
 from potstill.losses.layers import Choosing
@@ -68,15 +68,8 @@ def describe_pairs(objective: Objective, student: Signals, teacher: Signals) -> 
 
 
 def _named(term: Term, student: Trace, teacher: Trace) -> Term:
-    in_pairs = isinstance(term, LayerTerm)
     if not isinstance(term, Choosing) or not term.is_open:
         return term
-    if in_pairs and not teacher.layers:
-        raise HandshakeError(
-            f"This cannot be trained:\n  - {term.name}: its layers are `{AUTO}`, and this teacher "
-            "does not show its layers in order. Name `student_layer` and `teacher_layer`, or give "
-            "a teacher that is a torch module."
-        )
     try:
         return term.named(student, teacher)
     except HandshakeError as error:

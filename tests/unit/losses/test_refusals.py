@@ -31,7 +31,7 @@ from .cases import logits
         ("dkd", {"beta": -1}, "at least 0"),
         ("huber", {"delta": 0}, "above 0"),
         ("squared_error", {"follow": "data"}, '"labels", "teacher"'),
-        ("ofa_exits", {"student_layers": []}, "a list of names of layers, or"),
+        ("ofa_exits", {"student_layers": []}, "the name of a layer, a list of names, or"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "distance": "l2"}, "cosine"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "student_layout": "x"}, "tokens"),
         ("hint", {"student_layer": "a", "teacher_layer": "b", "project": 1}, "true or false"),
